@@ -1,0 +1,1 @@
+//! Placement, warm pool and admission of execution environments, and the HTTP face a runtime sees.

@@ -1,0 +1,1 @@
+//! The AWS Lambda service: functions, versions, aliases and the one way in to invoke them.

@@ -1,0 +1,1 @@
+//! The CloudWatch Logs service: groups, streams and events.

@@ -1,0 +1,1 @@
+//! Embedded durable storage: revisioned records, ordered logs, timers and content-addressed blobs.

@@ -1,0 +1,1 @@
+//! Test support: an in-process server, a manual clock and fixtures.
