@@ -1,1 +1,61 @@
 //! The AWS Lambda service: functions, versions, aliases and the one way in to invoke them.
+//!
+//! [`Lambda::open`] gives the service; its operations are a table for the protocol's router. All
+//! of them read from memory ([`functions`]) and write through to the store; an answer is given
+//! when the write is on disk. Code packages are content-addressed and shared ([`package`]).
+//! [`Lambda::invoke`] is how everything that calls a function gets to it.
+//!
+//! Answers follow recordings of AWS word for word. What firn cannot do yet is refused with a
+//! `NotImplementedException`, which AWS does not know, never accepted and ignored.
+#![forbid(unsafe_code)]
+
+mod config;
+mod configuration;
+mod download;
+mod error;
+mod function;
+mod functions;
+mod invoke;
+mod name;
+mod operations;
+mod package;
+mod paging;
+mod payload;
+mod record;
+mod routing;
+mod runtimes;
+mod service;
+mod settings;
+mod tags;
+mod tasks;
+mod workers;
+
+pub use config::Config;
+pub use download::PATH as DOWNLOAD_PATH;
+pub use error::{Constraint, Error, InvalidParameter};
+pub use function::{FunctionId, Scope};
+pub use invoke::{Answer, Call};
+pub use name::{FunctionReference, ParseNameError, Qualifier};
+pub use package::PackageError;
+pub use payload::check as check_payload;
+pub use service::{Address, Lambda, resolve};
+pub use workers::Workers;
+
+/// For fuzz targets only: parsers of bytes that come from outside.
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::path::Path;
+
+    /// Unpacks `bytes` as a deployment package.
+    pub fn unpack(bytes: &[u8], into: &Path) {
+        let _ = crate::package::unpack(std::io::Cursor::new(bytes), into);
+    }
+
+    /// Checks `bytes` as a payload and as a client context.
+    pub fn check_payload(bytes: &[u8]) {
+        let _ = crate::payload::check(bytes);
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            let _ = crate::payload::client_context(Some(text));
+        }
+    }
+}

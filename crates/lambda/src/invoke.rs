@@ -1,0 +1,168 @@
+//! The one way in to run a function, whoever asks: the Invoke operation, and later queues, URLs
+//! and workflows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use invoker::{Invocation, LogFormat, Mode, Outcome};
+
+use crate::error::Error;
+use crate::function::{Function, State, Target, Version};
+use crate::name::Qualifier;
+use crate::routing;
+use crate::service::{Address, Lambda};
+
+/// One invocation, before it is known which version serves it.
+#[derive(Debug, Default)]
+pub struct Call {
+    pub request_id: String,
+    /// Must be JSON; see [`crate::payload::check`].
+    pub payload: Bytes,
+    /// The client context as JSON text.
+    pub client_context: Option<String>,
+    /// The `X-Amzn-Trace-Id` that the caller brought.
+    pub trace_header: Option<String>,
+    pub want_tail: bool,
+    pub mode: Mode,
+}
+
+/// What came of an invocation, and who served it.
+#[derive(Debug)]
+pub struct Answer {
+    pub outcome: Outcome,
+    /// `$LATEST` or a number.
+    pub executed_version: String,
+}
+
+impl Lambda {
+    /// Runs a function. A function that fails is an answer, not an error.
+    pub async fn invoke(&self, address: &Address, call: Call) -> Result<Answer, Error> {
+        let function = self
+            .functions
+            .get(&address.id, address.qualifier.as_ref())?;
+        let version = self.choose(&function, address.qualifier.as_ref())?;
+        self.check_ready(&function, version)?;
+        let now = self.clock.now().as_millis();
+        version.running.used_ms.store(now, Ordering::Relaxed);
+        let runnable = version
+            .running
+            .function
+            .get_or_init(|| self.runnable(&function, version));
+        let invocation = Invocation {
+            request_id: call.request_id,
+            payload: call.payload,
+            client_context: call.client_context,
+            trace_header: call.trace_header,
+            invoked_arn: match &address.qualifier {
+                Some(qualifier) => address.id.qualified_arn(qualifier),
+                None => runnable.arn.clone(),
+            },
+            cognito_identity: None,
+            want_tail: call.want_tail,
+            mode: call.mode,
+        };
+        let executed_version = runnable.version.clone();
+        let invoked = self.workers.invoke(Arc::clone(runnable), invocation);
+        let outcome = invoked.await.map_err(Error::Invoke)?;
+        Ok(Answer {
+            outcome,
+            executed_version,
+        })
+    }
+
+    /// Checks all that can be checked without running the function.
+    pub fn dry_run(&self, address: &Address) -> Result<(), Error> {
+        let function = self
+            .functions
+            .get(&address.id, address.qualifier.as_ref())?;
+        self.choose(&function, address.qualifier.as_ref()).map(drop)
+    }
+
+    fn choose<'f>(
+        &self,
+        function: &'f Function,
+        qualifier: Option<&Qualifier>,
+    ) -> Result<&'f Arc<Version>, Error> {
+        if let Some(Qualifier::Alias(name)) = qualifier
+            && let Some(alias) = function
+                .aliases
+                .get(name)
+                .filter(|alias| !alias.weights.is_empty())
+        {
+            let target = routing::choose(alias, routing::draw()?);
+            let found = function.target(target);
+            return found.ok_or_else(|| function.id.not_found(qualifier));
+        }
+        function.version(qualifier)
+    }
+
+    /// A function that is not active cannot run. An inactive one is brought back, but the
+    /// invocation that does so fails, as on AWS.
+    fn check_ready(&self, function: &Function, version: &Version) -> Result<(), Error> {
+        let state = self.state(version);
+        match state {
+            State::Active => Ok(()),
+            State::Pending { .. } | State::Failed { .. } => Err(Error::NotReady {
+                state: state.name(),
+            }),
+            State::Inactive => {
+                self.restore(
+                    function,
+                    version.number.map_or(Target::Latest, Target::Version),
+                );
+                Err(Error::NotReady {
+                    state: state.name(),
+                })
+            }
+        }
+    }
+
+    fn restore(&self, function: &Function, target: Target) {
+        let number = match target {
+            Target::Latest => None,
+            Target::Version(number) => Some(number),
+        };
+        let now_ms = self.clock.now().as_millis();
+        self.change_and_settle(function.id.clone(), move |function| {
+            if let Some(version) = function.version_mut(number) {
+                version.state = State::Pending { restoring: true };
+                version.touch();
+                version.running.used_ms.store(now_ms, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+    }
+
+    fn runnable(&self, function: &Function, version: &Version) -> Arc<invoker::Function> {
+        let settings = &version.settings;
+        let levels = settings.logging.json.as_ref();
+        Arc::new(invoker::Function {
+            arn: function.id.arn(),
+            name: function.id.name.clone(),
+            version: version.name(),
+            account: function.id.scope.account.to_string(),
+            region: function.id.scope.region.to_string(),
+            revision_id: version.build.clone(),
+            runtime: settings.runtime.clone(),
+            handler: settings.handler.clone(),
+            memory_mb: settings.memory_mb,
+            timeout: Duration::from_secs(settings.timeout_seconds.into()),
+            ephemeral_mb: settings.ephemeral_mb,
+            environment: settings.environment.clone().unwrap_or_default(),
+            code_dir: self.code.directory(&version.code.digest),
+            layer_dirs: Vec::new(),
+            role: settings.role.clone(),
+            log_group: settings.logging.group.clone(),
+            log_format: if levels.is_some() {
+                LogFormat::Json
+            } else {
+                LogFormat::Text
+            },
+            application_log_level: levels.map(|levels| levels.application.clone()),
+            system_log_level: levels.map(|levels| levels.system.clone()),
+            tracing_active: settings.tracing_active,
+        })
+    }
+}

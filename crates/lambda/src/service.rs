@@ -1,0 +1,295 @@
+//! The service: what its operations have in common, and the work behind them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clock::{Clock, Timestamp};
+use invoker::FunctionKey;
+use protocol::Caller;
+use store::{Digest, Store};
+
+use crate::config::Config;
+use crate::download::{self, Links};
+use crate::error::{Constraint, Error, InvalidParameter};
+use crate::function::{Function, FunctionId, Scope, State, Version};
+use crate::functions::Functions;
+use crate::name::{FunctionReference, Qualifier};
+use crate::package::CodeStore;
+use crate::tasks::Tasks;
+use crate::workers::Workers;
+
+/// AWS Lambda: the control plane, and the one way in to invoke.
+#[derive(Debug)]
+pub struct Lambda {
+    pub(crate) config: Config,
+    pub(crate) functions: Arc<Functions>,
+    pub(crate) code: CodeStore,
+    pub(crate) workers: Workers,
+    pub(crate) clock: Clock,
+    links: Links,
+    tasks: Tasks,
+    started: Timestamp,
+}
+
+/// The function that a request names, and the version of it.
+#[derive(Debug, Clone)]
+pub struct Address {
+    pub id: FunctionId,
+    pub qualifier: Option<Qualifier>,
+}
+
+impl Lambda {
+    /// Opens the service on what the store and the directory `code_dir` hold, and resumes what an
+    /// earlier run did not finish.
+    ///
+    /// Must be called within a Tokio runtime.
+    pub async fn open(
+        config: Config,
+        code_dir: &Path,
+        store: &Store,
+        workers: impl Into<Workers>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Error> {
+        let table = |name| {
+            let action = "open a table";
+            store
+                .table(name)
+                .map_err(|cause| Error::Store { action, cause })
+        };
+        let functions = Arc::new(Functions::open(table("lambda")?).await?);
+        let used = {
+            let functions = Arc::clone(&functions);
+            Arc::new(move || functions.used_digests())
+        };
+        let packages = table("lambda-packages")?;
+        let code = CodeStore::open(code_dir.to_owned(), store.blobs(), packages, used)
+            .map_err(Error::CodeDirectory)?;
+        let links = Links::new()?;
+        let started = clock.now();
+        let tasks = Tasks::default();
+        let workers = workers.into();
+        let lambda = Self {
+            config,
+            functions,
+            code,
+            workers,
+            clock,
+            links,
+            tasks,
+            started,
+        };
+        lambda.resume();
+        Ok(Arc::new(lambda))
+    }
+
+    /// Ends the background work. What it was doing is resumed at the next start.
+    pub async fn shutdown(&self) {
+        self.tasks.shutdown().await;
+    }
+
+    /// The zip that a link from `GetFunction` leads to; `token` is what follows
+    /// [`download::PATH`](crate::DOWNLOAD_PATH). `None` if the link is forged or has expired.
+    pub fn code_download(&self, token: &str) -> Option<PathBuf> {
+        let digest = self.links.read(token, self.clock.now())?;
+        Some(self.code.zip(&digest))
+    }
+
+    pub(crate) fn download_url(&self, digest: &Digest) -> String {
+        let token = self.links.issue(digest, self.clock.now());
+        format!(
+            "{}{}{token}",
+            self.config.endpoint.trim_end_matches('/'),
+            download::PATH
+        )
+    }
+
+    /// The version's state; a version that nobody has used for long shows as inactive.
+    pub(crate) fn state(&self, version: &Version) -> State {
+        let limit = Duration::from_secs(self.config.inactive_after_s);
+        let used = Timestamp::from_millis(version.running.used_ms.load(Ordering::Relaxed));
+        let since = used.max(version.modified).max(self.started);
+        let idle = !limit.is_zero() && self.clock.now().duration_since(since) >= limit;
+        if idle && version.state == State::Active {
+            State::Inactive
+        } else {
+            version.state.clone()
+        }
+    }
+
+    /// Completes, in the background, what is under way for a function: unpacks its code if need
+    /// be, makes it active, and then ends the environments of `retired` builds.
+    pub(crate) fn settle(&self, id: FunctionId, retired: Vec<FunctionKey>) {
+        let functions = Arc::clone(&self.functions);
+        let (code, clock) = (self.code.clone(), self.clock.clone());
+        let workers = self.workers.clone();
+        let due = clock.now() + Duration::from_millis(self.config.settle_delay_ms);
+        self.tasks.spawn(async move {
+            clock.sleep_until(due).await;
+            if let Err(error) = settle(&functions, &code, id.clone()).await {
+                tracing::error!(
+                    function = id.arn(),
+                    error = &error as &dyn std::error::Error,
+                    "a function stays pending until the next start"
+                );
+            }
+            for key in &retired {
+                workers.retire(key);
+            }
+        });
+    }
+
+    /// Changes a function and settles it, all in the background.
+    pub(crate) fn change_and_settle<F>(&self, id: FunctionId, apply: F)
+    where
+        F: Fn(&mut Function) -> Result<(), Error> + Send + Sync + 'static,
+    {
+        let (functions, code) = (Arc::clone(&self.functions), self.code.clone());
+        self.tasks.spawn(async move {
+            let done = match functions.change(id.clone(), apply).await {
+                Ok(_) => settle(&functions, &code, id).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a function could not be restored"
+                );
+            }
+        });
+    }
+
+    /// Removes code, after a while, if nobody uses it by then.
+    pub(crate) fn collect_later(&self, digests: Vec<Digest>) {
+        let (code, clock) = (self.code.clone(), self.clock.clone());
+        let due = clock.now() + Duration::from_secs(self.config.code_grace_s);
+        self.tasks.spawn(async move {
+            clock.sleep_until(due).await;
+            if let Err(error) = code.collect(digests).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "unused code stays until the next start"
+                );
+            }
+        });
+    }
+
+    /// Refuses code for which the account's quota does not suffice.
+    pub(crate) fn check_quota(&self, scope: &Scope, added_bytes: u64) -> Result<(), Error> {
+        let (_, used) = self.functions.usage(scope);
+        if used.saturating_add(added_bytes) > self.config.total_code_bytes {
+            return Err(Error::CodeStorageExceeded);
+        }
+        Ok(())
+    }
+
+    fn resume(&self) {
+        for function in self.functions.all() {
+            let interrupted = function.all_versions().any(|version| version.is_settling());
+            let lost = function
+                .all_versions()
+                .any(|version| !self.code.directory(&version.code.digest).is_dir());
+            if interrupted || lost {
+                self.settle(function.id.clone(), Vec::new());
+            }
+        }
+        let code = self.code.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = code.collect_all().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "unused code could not be removed"
+                );
+            }
+        });
+    }
+}
+
+async fn settle(functions: &Arc<Functions>, code: &CodeStore, id: FunctionId) -> Result<(), Error> {
+    // Deleted in the meantime: nothing to do.
+    let Ok(function) = functions.get(&id, None) else {
+        return Ok(());
+    };
+    let mut failure = None;
+    for version in function.all_versions() {
+        if let Err(error) = code.ensure(version.code.digest).await {
+            tracing::error!(
+                function = id.arn(),
+                error = &error as &dyn std::error::Error,
+                "the code of a function cannot be unpacked"
+            );
+            failure = Some(error.to_string());
+        }
+    }
+    if !function.all_versions().any(|version| version.is_settling()) {
+        return Ok(());
+    }
+    let settled = functions.change(id, move |function| {
+        function.settle(failure.as_deref());
+        Ok(())
+    });
+    match settled.await {
+        Ok(_) | Err(Error::FunctionNotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The function that a request means, in the caller's account and region.
+///
+/// Another region is never reached from here, and another account only with its permission, which
+/// nobody can give yet.
+pub fn resolve(
+    caller: &Caller,
+    action: &'static str,
+    name: &str,
+    qualifier: Option<&str>,
+) -> Result<Address, Error> {
+    let reference: FunctionReference = name.parse().map_err(Constraint::from)?;
+    if let Some(region) = reference.region.filter(|region| *region != caller.region) {
+        let (region, here) = (region.to_string(), caller.region.to_string());
+        return Err(Error::OtherRegion { region, here });
+    }
+    let account = reference.account.unwrap_or(caller.account);
+    let scope = Scope {
+        account,
+        region: caller.region.clone(),
+    };
+    let id = FunctionId {
+        scope,
+        name: reference.name,
+    };
+    if account != caller.account {
+        let principal = caller.principal.arn.clone();
+        return Err(Error::OtherAccount {
+            principal,
+            action,
+            resource: id.arn(),
+        });
+    }
+    let qualifier = match (reference.qualifier, qualifier.map(Qualifier::from)) {
+        (Some(derived), Some(given)) if derived != given => {
+            return Err(InvalidParameter::QualifierMismatch.into());
+        }
+        (derived, given) => given.or(derived),
+    };
+    Ok(Address { id, qualifier })
+}
+
+/// As [`resolve`], for operations on a function as a whole.
+pub fn resolve_function(
+    caller: &Caller,
+    action: &'static str,
+    name: &str,
+) -> Result<FunctionId, Error> {
+    let Address { id, qualifier } = resolve(caller, action, name, None)?;
+    match qualifier {
+        None | Some(Qualifier::Latest) => Ok(id),
+        Some(_) => Err(InvalidParameter::QualifiedFunction.into()),
+    }
+}
+
+/// The invoker's name for a version's environments.
+pub fn key(function: &Function, version: &Version) -> FunctionKey {
+    FunctionKey::new(&function.id.arn(), &version.name(), &version.build)
+}

@@ -1,0 +1,313 @@
+//! A service in a temporary directory, and a client for it.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use clock::Clock;
+use invoker::{Function, FunctionError, Invocation, InvokeError, Outcome, Payload, Report};
+use lambda::{Config, Lambda, Workers};
+use protocol::{Caller, Principal, Router};
+use serde_json::{Value, json};
+use store::Store;
+use tempfile::TempDir;
+
+pub const ACCOUNT: &str = "111111111111";
+pub const REGION: &str = "us-east-1";
+pub const ROLE: &str = "arn:aws:iam::111111111111:role/worker";
+
+pub struct Server {
+    pub directory: TempDir,
+    pub config: Config,
+    pub clock: Clock,
+    pub running: Option<Running>,
+    /// Every invocation that reached the workers.
+    pub invoked: Arc<Mutex<Vec<Invoked>>>,
+    /// Builds whose environments were ended.
+    pub retired: Arc<Mutex<Vec<String>>>,
+}
+
+pub type Invoked = (Arc<Function>, Invocation);
+
+pub struct Running {
+    pub lambda: Arc<Lambda>,
+    pub router: Arc<Router>,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub bytes: Bytes,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(Config::default(), Clock::system()).await
+    }
+
+    pub async fn with(config: Config, clock: Clock) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (invoked, retired) = Default::default();
+        let mut server = Self {
+            directory,
+            config,
+            clock,
+            running: None,
+            invoked,
+            retired,
+        };
+        server.open().await;
+        server
+    }
+
+    /// Ends the service as a crash would, without a chance to finish anything, and starts it anew.
+    pub async fn restart(&mut self) {
+        if let Some(Running { lambda, router }) = self.running.take() {
+            lambda.shutdown().await;
+            drop(router);
+            assert_eq!(Arc::strong_count(&lambda), 1);
+        }
+        self.open().await;
+    }
+
+    async fn open(&mut self) {
+        let directory = self.directory.path().join("store");
+        let store = Store::open(&directory, self.clock.clone()).unwrap();
+        let code = self.directory.path().join("code");
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let lambda = Lambda::open(config, &code, &store, self.workers(), clock)
+            .await
+            .unwrap();
+        let router = Arc::new(Router::builder().service(Arc::clone(&lambda)).build());
+        self.running = Some(Running { lambda, router });
+    }
+
+    /// Echoes the payload; `"fail"` fails and `"throttle"` is refused.
+    fn workers(&self) -> Workers {
+        let (invoked, retired) = (Arc::clone(&self.invoked), Arc::clone(&self.retired));
+        let invoke = move |function: Arc<Function>, invocation: Invocation| {
+            let payload = invocation.payload.clone();
+            invoked.lock().unwrap().push((function, invocation));
+            async move {
+                let failed = &payload[..] == br#""fail""#;
+                if &payload[..] == br#""throttle""# {
+                    let reason = invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
+                    return Err(InvokeError::TooManyRequests { reason });
+                }
+                Ok(Outcome {
+                    payload: Payload::Buffered(payload),
+                    content_type: None,
+                    function_error: failed.then_some(FunctionError::Unhandled),
+                    log_tail: Some(Bytes::from_static(b"END RequestId: 1\n")),
+                    report: Report::default(),
+                })
+            }
+        };
+        Workers::new(invoke, move |key| {
+            retired.lock().unwrap().push(key.to_string())
+        })
+    }
+
+    pub fn lambda(&self) -> &Lambda {
+        &self.running.as_ref().unwrap().lambda
+    }
+
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let router = &self.running.as_ref().unwrap().router;
+        let response = match router.route(&parts, Some("lambda")) {
+            Ok(route) => router.dispatch(&route, &parts, body, &caller()).await,
+            Err(error) => router.reject(&parts, &error, "request-1"),
+        };
+        let (parts, body) = response.into_parts();
+        let bytes = match body {
+            protocol::Body::Full(body) => http_body_util::BodyExt::collect(body)
+                .await
+                .unwrap()
+                .to_bytes(),
+            protocol::Body::Stream(_) => panic!("nothing here streams"),
+        };
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            bytes,
+        }
+    }
+
+    pub async fn json(&self, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() {
+            Bytes::new()
+        } else {
+            body.to_string().into()
+        };
+        self.request(method, path, &[], body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.json("GET", path, Value::Null).await
+    }
+
+    /// `CreateFunction`, with `overrides` merged into a plain request.
+    pub async fn create(&self, name: &str, overrides: Value) -> Answer {
+        let mut request = json!({
+            "FunctionName": name,
+            "Runtime": "python3.12",
+            "Handler": "handler.handler",
+            "Role": ROLE,
+            "Code": {"ZipFile": zip_base64(b"def handler(e, c): return e")},
+        });
+        merge(&mut request, overrides);
+        self.json("POST", "/2015-03-31/functions", request).await
+    }
+
+    /// Creates a function and waits until it is active.
+    pub async fn active(&self, name: &str) {
+        let answer = self.create(name, json!({})).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        self.settled(name).await;
+    }
+
+    /// Waits, as the `function_active_v2` and `function_updated_v2` waiters do, and returns the
+    /// configuration.
+    pub async fn settled(&self, name: &str) -> Value {
+        for _ in 0..5_000 {
+            let answer = self
+                .get(&format!("{}/configuration", path(name)))
+                .await
+                .ok();
+            if answer["State"] != "Pending" && answer["LastUpdateStatus"] != "InProgress" {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{name} never settles")
+    }
+
+    pub async fn configure(&self, name: &str, change: Value) -> Answer {
+        self.json("PUT", &format!("{}/configuration", path(name)), change)
+            .await
+    }
+
+    pub async fn publish(&self, name: &str) -> Value {
+        let path = format!("{}/versions", path(name));
+        self.json("POST", &path, json!({})).await.with_status(201)
+    }
+
+    pub async fn invoke(&self, name: &str, payload: &'static str) -> Answer {
+        let path = format!("{}/invocations", path(name));
+        self.request("POST", &path, &[], Bytes::from_static(payload.as_bytes()))
+            .await
+    }
+}
+
+impl Answer {
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+
+    pub fn with_status(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.value()
+    }
+
+    pub fn ok(self) -> Value {
+        self.with_status(200)
+    }
+
+    /// The error's code and message, after checking its status.
+    pub fn error(&self, status: u16) -> (String, String) {
+        assert_eq!(self.status, status, "{self:?}");
+        let code = self.headers["x-amzn-errortype"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let value = self.value();
+        let message = value.get("message").or_else(|| value.get("Message"));
+        (
+            code,
+            message
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} {:?} {}",
+            self.status,
+            self.headers,
+            String::from_utf8_lossy(&self.bytes)
+        )
+    }
+}
+
+pub fn caller() -> Caller {
+    let account = ACCOUNT.parse().unwrap();
+    let region = REGION.parse().unwrap();
+    Caller {
+        account,
+        principal: Principal::root(account, &region),
+        region,
+        access_key: None,
+        request_id: "request-1".to_owned(),
+    }
+}
+
+pub fn path(name: &str) -> String {
+    format!(
+        "/2015-03-31/functions/{}",
+        name.replace(':', "%3A").replace('$', "%24")
+    )
+}
+
+pub fn arn(name: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
+}
+
+pub fn zip(content: &[u8]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    writer
+        .start_file("handler.py", zip::write::SimpleFileOptions::default())
+        .unwrap();
+    writer.write_all(content).unwrap();
+    writer.finish().unwrap().into_inner()
+}
+
+pub fn zip_base64(content: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(zip(content))
+}
+
+pub fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                if value.is_null() {
+                    into.remove(&key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
