@@ -34,6 +34,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// `$LATEST` or a number.
     pub executed_version: String,
+    /// The trace that the invocation belongs to: the caller's or a new one.
+    pub trace_header: String,
 }
 
 impl Lambda {
@@ -44,17 +46,22 @@ impl Lambda {
             .get(&address.id, address.qualifier.as_ref())?;
         let version = self.choose(&function, address.qualifier.as_ref())?;
         self.check_ready(&function, version)?;
-        let now = self.clock.now().as_millis();
-        version.running.used_ms.store(now, Ordering::Relaxed);
+        let now = self.clock.now();
+        version
+            .running
+            .used_ms
+            .store(now.as_millis(), Ordering::Relaxed);
         let runnable = version
             .running
             .function
             .get_or_init(|| self.runnable(&function, version));
+        let incoming = call.trace_header.as_deref();
+        let trace_header = invoker::trace_header(incoming, runnable.tracing_active, now);
         let invocation = Invocation {
             request_id: call.request_id,
             payload: call.payload,
             client_context: call.client_context,
-            trace_header: call.trace_header,
+            trace_header: Some(trace_header.clone()),
             invoked_arn: match &address.qualifier {
                 Some(qualifier) => address.id.qualified_arn(qualifier),
                 None => runnable.arn.clone(),
@@ -69,6 +76,7 @@ impl Lambda {
         Ok(Answer {
             outcome,
             executed_version,
+            trace_header,
         })
     }
 

@@ -30,7 +30,7 @@ const TERMINATOR: &str = "aws4_request";
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// Clocks may differ by this much, as AWS has it.
-const MAX_SKEW: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+const MAX_SKEW: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 /// HMAC-SHA256 takes keys of any length.
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {

@@ -36,6 +36,7 @@ pub struct Overrides {
     pub max_body_bytes: Option<u64>,
     pub operations: BTreeMap<String, OperationOverride>,
     pub enums: BTreeMap<String, Vec<String>>,
+    pub members: BTreeMap<String, BTreeMap<String, Reference>>,
     pub unchecked: Vec<String>,
     pub not_null_elements: Vec<String>,
 }

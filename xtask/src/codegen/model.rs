@@ -65,8 +65,19 @@ impl Model {
             in_requests: BTreeSet::new(),
         };
         model.check_overrides()?;
+        model.add_members()?;
         model.name_structures()?;
         Ok(model)
+    }
+
+    /// Adds the members that the public description does not have.
+    fn add_members(&mut self) -> Result<()> {
+        for (shape, members) in std::mem::take(&mut self.overrides.members) {
+            let shape = (self.facts.shapes.get_mut(&shape))
+                .with_context(|| format!("models/overrides.toml: no shape {shape}"))?;
+            shape.members.extend(members);
+        }
+        Ok(())
     }
 
     pub fn shape(&self, name: &str) -> Result<&Shape> {

@@ -58,7 +58,7 @@ pub async fn run(
         request_id: caller.request_id.clone(),
         payload: payload_of(input.payload)?,
         client_context: payload::client_context(input.client_context.as_deref())?,
-        trace_header: None,
+        trace_header: input.trace_header,
         want_tail,
         mode: Mode::Buffered,
     };
@@ -75,6 +75,7 @@ pub async fn run(
             .map(|tail| STANDARD.encode(tail)),
         payload: outcome.payload.into_buffered().map(Blob::from),
         executed_version: Some(answer.executed_version),
+        trace_header: Some(answer.trace_header),
         ..InvokeOutput::default()
     })
 }

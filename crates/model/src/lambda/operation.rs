@@ -474,6 +474,7 @@ impl Operation for Invoke {
             rest::header(&request.headers, "x-amz-durable-execution-name")?;
         input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
         input.tenant_id = rest::header(&request.headers, "x-amz-tenant-id")?;
+        input.trace_header = rest::header(&request.headers, "x-amzn-trace-id")?;
         Validator::check(&input, missing)?;
         Ok(input)
     }
@@ -490,6 +491,7 @@ impl Operation for Invoke {
             "x-amz-durable-execution-arn",
             &output.durable_execution_arn,
         );
+        rest::put_header(headers, "x-amzn-trace-id", &output.trace_header);
         response
     }
 
@@ -511,6 +513,7 @@ impl Operation for Invoke {
             &input.durable_execution_name,
         );
         rest::put_header(headers, "x-amz-tenant-id", &input.tenant_id);
+        rest::put_header(headers, "x-amzn-trace-id", &input.trace_header);
         request
     }
 
@@ -523,6 +526,7 @@ impl Operation for Invoke {
             log_result: rest_json::header(response, "x-amz-log-result")?,
             executed_version: rest_json::header(response, "x-amz-executed-version")?,
             durable_execution_arn: rest_json::header(response, "x-amz-durable-execution-arn")?,
+            trace_header: rest_json::header(response, "x-amzn-trace-id")?,
         })
     }
 }

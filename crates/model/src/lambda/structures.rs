@@ -495,6 +495,8 @@ pub struct InvokeInput {
     pub qualifier: Option<String>,
     /// `TenantId`.
     pub tenant_id: Option<String>,
+    /// `TraceHeader`.
+    pub trace_header: Option<String>,
 }
 
 /// What `Invoke` answers.
@@ -512,6 +514,8 @@ pub struct InvokeOutput {
     pub executed_version: Option<String>,
     /// `DurableExecutionArn`.
     pub durable_execution_arn: Option<String>,
+    /// `TraceHeader`.
+    pub trace_header: Option<String>,
 }
 
 /// `LambdaManagedInstancesCapacityProviderConfig`.

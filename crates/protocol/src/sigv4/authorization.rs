@@ -237,7 +237,7 @@ impl Authorization {
             let latest = date::format(now + MAX_SKEW);
             return Err(SignatureError::OutOfTime(format!(
                 "Signature not yet current: {made} is still later than {latest} \
-                 ({now_text} + 15 min.)"
+                 ({now_text} + 5 min.)"
             )));
         }
         let age = now.duration_since(self.timestamp);
@@ -251,7 +251,7 @@ impl Authorization {
                 let earliest = date::format(now - MAX_SKEW);
                 Err(SignatureError::OutOfTime(format!(
                     "Signature expired: {made} is now earlier than {earliest} \
-                     ({now_text} - 15 min.)"
+                     ({now_text} - 5 min.)"
                 )))
             }
             _ => Ok(()),
