@@ -68,9 +68,14 @@ impl Timestamp {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock that everything else asks"
+)]
 pub(crate) fn system_now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
@@ -104,8 +109,9 @@ impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed: jiff::Timestamp =
-            text.parse().map_err(|_| ParseTimestampError { text: text.to_owned() })?;
+        let parsed: jiff::Timestamp = text.parse().map_err(|_| ParseTimestampError {
+            text: text.to_owned(),
+        })?;
         Ok(Self(parsed.as_microsecond()))
     }
 }
@@ -125,6 +131,9 @@ mod tests {
     fn arithmetic_saturates() {
         let end = Timestamp::from_micros(i64::MAX);
         assert_eq!(end + Duration::MAX, end);
-        assert_eq!(Timestamp::from_secs(1).duration_since(Timestamp::from_secs(2)), Duration::ZERO);
+        assert_eq!(
+            Timestamp::from_secs(1).duration_since(Timestamp::from_secs(2)),
+            Duration::ZERO
+        );
     }
 }
