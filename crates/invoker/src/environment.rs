@@ -1,0 +1,219 @@
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sandbox::{Exit, Process, Sandbox};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::hooks::EndpointGuard;
+use crate::invoker::Invoker;
+use crate::output::{Capture, platform};
+use crate::runtime_api::Exchange;
+use crate::status::{Entry, EnvironmentState};
+use crate::{Function, FunctionKey, exit};
+
+/// A started execution environment: a sandbox with a runtime in it that has finished its init.
+///
+/// It has one owner at a time: the pool while it is idle, else the invocation it serves.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub key: FunctionKey,
+    pub function: Arc<Function>,
+    pub exchange: Arc<Exchange>,
+    pub capture: Arc<Capture>,
+    pub writer: platform::Writer,
+    pub entry: Entry,
+    /// Until an invocation has reported it.
+    pub init_duration: Option<Duration>,
+    pub deliveries: u64,
+    sandbox: Sandbox,
+    process: Arc<Process>,
+    lease: MemoryLease,
+    oom_kills_seen: u64,
+    frozen: bool,
+    /// Held for their drop.
+    _services: Services,
+}
+
+/// What runs on the server for one environment, stopped by dropping it.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the parts are held for their drop")]
+pub(crate) struct Services {
+    pub api: Aborted,
+    pub readers: JoinSet<()>,
+    pub watcher: Aborted,
+    pub endpoint: EndpointGuard,
+}
+
+/// A task that is aborted when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Aborted(pub AbortHandle);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The memory promised to an environment, given back when it is gone.
+#[derive(Debug)]
+pub(crate) struct MemoryLease {
+    invoker: Weak<Invoker>,
+    memory_mb: u32,
+    pub leaving: bool,
+}
+
+impl MemoryLease {
+    pub fn new(invoker: &Arc<Invoker>, memory_mb: u32) -> Self {
+        Self {
+            invoker: Arc::downgrade(invoker),
+            memory_mb,
+            leaving: false,
+        }
+    }
+}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        if let Some(invoker) = self.invoker.upgrade() {
+            invoker.freed(self.memory_mb, self.leaving);
+        }
+    }
+}
+
+/// How a runtime that ended is reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Crash {
+    pub error_type: &'static str,
+    pub message: String,
+}
+
+/// The parts of an environment whose runtime has come up, by whatever way it did.
+pub(crate) struct Parts {
+    pub key: FunctionKey,
+    pub function: Arc<Function>,
+    pub exchange: Arc<Exchange>,
+    pub capture: Arc<Capture>,
+    pub entry: Entry,
+    pub init_duration: Option<Duration>,
+    pub sandbox: Sandbox,
+    pub process: Arc<Process>,
+    pub lease: MemoryLease,
+    pub services: Services,
+}
+
+impl Environment {
+    pub fn assemble(parts: Parts) -> Self {
+        Self {
+            writer: platform::Writer::of(&parts.function),
+            oom_kills_seen: parts.sandbox.oom_kills(),
+            key: parts.key,
+            function: parts.function,
+            exchange: parts.exchange,
+            capture: parts.capture,
+            entry: parts.entry,
+            init_duration: parts.init_duration,
+            deliveries: 0,
+            sandbox: parts.sandbox,
+            process: parts.process,
+            lease: parts.lease,
+            frozen: false,
+            _services: parts.services,
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.entry.id()
+    }
+
+    /// Stops its processes. A kernel that refuses leaves it running: that costs CPU, not safety.
+    pub fn freeze(&mut self) {
+        match self.sandbox.freeze() {
+            Ok(()) => {
+                self.frozen = true;
+                self.entry.set(EnvironmentState::Frozen);
+            }
+            Err(err) => {
+                tracing::warn!(error = %err, function = %self.key, "cannot freeze an environment");
+            }
+        }
+    }
+
+    /// Lets its processes run, for an invocation. False if that failed: it cannot be used then.
+    pub fn wake(&mut self) -> bool {
+        self.entry.set(EnvironmentState::Busy);
+        if !std::mem::take(&mut self.frozen) {
+            return true;
+        }
+        match self.sandbox.thaw() {
+            Ok(()) => true,
+            Err(err) => {
+                tracing::error!(error = %err, function = %self.key, "cannot thaw an environment");
+                false
+            }
+        }
+    }
+
+    /// The most memory it ever used, rounded up, as REPORT shows it.
+    pub fn max_memory_mb(&self) -> u32 {
+        let mb = self.sandbox.memory_peak_bytes().div_ceil(1024 * 1024);
+        u32::try_from(mb)
+            .unwrap_or(u32::MAX)
+            .min(self.function.memory_mb)
+    }
+
+    /// How the end of the runtime is reported: as out of memory, if the kernel killed for it since
+    /// the environment was last looked at.
+    pub fn crash(&self, end: &Exit) -> Crash {
+        crash(end, self.sandbox.oom_kills() > self.oom_kills_seen)
+    }
+
+    /// A new invocation is not blamed for earlier kills.
+    pub fn forget_oom_kills(&mut self) {
+        self.oom_kills_seen = self.sandbox.oom_kills();
+    }
+
+    /// The memory is on its way back to make room for another environment.
+    pub fn mark_leaving(&mut self) {
+        self.lease.leaving = true;
+    }
+
+    /// Asks the runtime to end with SIGTERM, then kills what is left after `grace`.
+    pub async fn end(mut self: Box<Self>, grace: Duration) {
+        let thawed = self.wake();
+        self.entry.set(EnvironmentState::Ending);
+        if thawed && !grace.is_zero() && !self.exchange.is_closed() {
+            const SIGTERM: i32 = 15;
+            if self.process.signal(SIGTERM).is_ok() {
+                let _ = tokio::time::timeout(grace, self.process.wait()).await;
+            }
+        }
+        self.kill().await;
+    }
+
+    /// Ends it at once. The memory counts as free when everything is gone.
+    pub async fn kill(self: Box<Self>) {
+        let Self {
+            sandbox,
+            capture,
+            lease,
+            entry,
+            ..
+        } = *self;
+        entry.set(EnvironmentState::Ending);
+        sandbox.destroy().await;
+        capture.drain();
+        capture.flush();
+        drop(lease);
+    }
+}
+
+pub(crate) fn crash(end: &Exit, out_of_memory: bool) -> Crash {
+    Crash {
+        error_type: if out_of_memory {
+            "Runtime.OutOfMemory"
+        } else {
+            "Runtime.ExitError"
+        },
+        message: exit::describe(end),
+    }
+}

@@ -1,0 +1,572 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use clock::Clock;
+use sandbox::Sandboxes;
+use tokio::sync::oneshot;
+
+use crate::admission::Admission;
+use crate::environment::{Environment, MemoryLease};
+use crate::flight::{Flight, Grounded, Landing, Ticketed, without_environment};
+use crate::janitor::Janitor;
+use crate::output::platform::Phase;
+use crate::placement::{Action, Grant, Placed, Placement, Ticket};
+use crate::runtime_api::{Back, Limits};
+use crate::start::{self, FailedInit, Start, StartFailure};
+use crate::status::{EnvironmentState, Registry};
+use crate::tasks::Tasks;
+use crate::{
+    Config, EnvironmentStatus, Function, FunctionKey, Hooks, Invocation, InvokeError, Outcome,
+    Runtimes,
+};
+
+type Line = Placement<Box<Environment>, StartFailure>;
+type Granted = Grant<Box<Environment>, StartFailure>;
+
+/// Runs functions: admits, places, starts, meters, logs, freezes and ends.
+pub struct Invoker {
+    /// Itself, for what it lends to tasks and environments.
+    this: Weak<Self>,
+    config: Config,
+    sandboxes: Sandboxes,
+    runtimes: Runtimes,
+    clock: Clock,
+    hooks: Hooks,
+    admission: Admission,
+    placement: Mutex<Line>,
+    janitor: Arc<Janitor>,
+    registry: Registry,
+    tasks: Tasks,
+    closing: std::sync::atomic::AtomicBool,
+}
+
+/// A runtime that has answered is expected to ask for more within this time, which is about what
+/// a cold start takes; who waits in line counts on it only that long.
+const EXPECTED_BACK: Duration = Duration::from_millis(100);
+/// An environment whose runtime died just before it got the event is replaced; not for ever.
+const MAX_DEPARTURES: usize = 8;
+
+impl Invoker {
+    /// Must be called inside a tokio runtime, which runs everything that belongs to the invoker.
+    pub fn new(
+        config: Config,
+        sandboxes: Sandboxes,
+        runtimes: Runtimes,
+        clock: Clock,
+        hooks: Hooks,
+    ) -> Arc<Self> {
+        let placement = Placement::new(
+            config.effective_parallel_starts(),
+            config.effective_memory_budget_mb(),
+        );
+        let invoker = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            admission: Admission::new(config.account_concurrency),
+            placement: Mutex::new(placement),
+            janitor: Arc::default(),
+            registry: Registry::default(),
+            tasks: Tasks::new(),
+            closing: false.into(),
+            config,
+            sandboxes,
+            runtimes,
+            clock,
+            hooks,
+        });
+        tokio::spawn(tend_idle_environments(
+            Arc::clone(&invoker.janitor),
+            Weak::clone(&invoker.this),
+        ));
+        invoker
+    }
+
+    /// Runs the function once. A caller that goes away does not stop an invocation that has begun.
+    pub async fn invoke(
+        self: &Arc<Self>,
+        function: Arc<Function>,
+        invocation: Invocation,
+    ) -> Result<Outcome, InvokeError> {
+        self.check_open()?;
+        let permit = self.admission.admit(&function)?;
+        let key = function.key();
+        let mut ticketed = Ticketed {
+            invocation,
+            permit,
+            began: Instant::now(),
+        };
+        for _ in 0..MAX_DEPARTURES {
+            let environment = match self.place(&key, &function).await? {
+                Grant::Environment(environment) => environment,
+                Grant::Failed(StartFailure::Unable(err)) => {
+                    self.lost(&key, false);
+                    return Err(err);
+                }
+                Grant::Failed(StartFailure::Init(failed)) => {
+                    return self
+                        .invoke_after_failed_init(key, function, failed, ticketed)
+                        .await;
+                }
+            };
+            // Only now does its time run: waiting for an environment is not the function's fault.
+            ticketed.began = Instant::now();
+            match Flight::depart(self, environment, ticketed) {
+                Ok(flight) => return Ok(self.fly(flight).await),
+                Err(grounded) => {
+                    let Grounded {
+                        environment,
+                        ticketed: unserved,
+                    } = *grounded;
+                    self.lost(&key, false);
+                    self.tasks.spawn(environment.kill());
+                    ticketed = unserved;
+                }
+            }
+        }
+        Err(InvokeError::NoCapacity)
+    }
+
+    /// Starts an environment ahead of the first invocation, unless there is one.
+    pub fn prepare(self: &Arc<Self>, function: Arc<Function>) {
+        if self.check_open().is_ok() {
+            self.with_placement(|placement| placement.prepare(&function.key(), &function));
+        }
+    }
+
+    /// Ends the environments of a revision that was replaced or deleted: idle ones now, busy ones
+    /// when they are done.
+    pub fn retire(&self, key: &FunctionKey) {
+        let ended = self.with_placement(|placement| placement.retire(key));
+        self.end_all(ended);
+    }
+
+    /// All environments and what they are doing.
+    pub fn environments(&self) -> Vec<EnvironmentStatus> {
+        self.registry.snapshot()
+    }
+
+    /// Takes no more invocations, lets running ones finish for as long as the configuration
+    /// permits, and ends all environments.
+    pub async fn shutdown(&self) {
+        self.closing
+            .store(true, std::sync::atomic::Ordering::Release);
+        let ended = self.with_placement(Placement::close);
+        self.end_all(ended);
+        let drain = Duration::from_secs(self.config.drain_s);
+        let drained = async {
+            self.registry.emptied().await;
+            self.tasks.idle().await;
+        };
+        if tokio::time::timeout(drain, drained).await.is_err() {
+            tracing::warn!("some invocations were still running when the server stopped");
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn sandboxes(&self) -> &Sandboxes {
+        &self.sandboxes
+    }
+
+    pub(crate) fn runtimes(&self) -> &Runtimes {
+        &self.runtimes
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            connections: self.config.max_connections,
+            response_bytes: self.config.max_response_bytes,
+            streamed_bytes: self.config.max_streamed_response_bytes,
+        }
+    }
+
+    /// An environment is gone, and with it the memory it was promised.
+    pub(crate) fn freed(&self, memory_mb: u32, was_leaving: bool) {
+        self.with_placement(|placement| placement.freed(memory_mb, was_leaving));
+    }
+
+    /// A runtime's process ended. If its environment is idle nobody else would notice.
+    pub(crate) fn runtime_ended(&self, key: &FunctionKey, id: u64) {
+        let idle = self.with_placement(|placement| {
+            let taken = placement.take_idle(key, id);
+            if taken.is_some() {
+                placement.lost(key, true);
+            }
+            taken
+        });
+        if let Some((environment, _)) = idle {
+            self.tasks.spawn(environment.kill());
+        }
+    }
+
+    /// Its answer is there: who waits in line may count on this environment.
+    pub(crate) fn expect_back(&self, key: &FunctionKey) {
+        self.with_placement(|placement| placement.returning(key));
+    }
+
+    /// As [`Invoker::settle_now`], in the background.
+    pub(crate) fn settle(self: &Arc<Self>, environment: Box<Environment>, keep: bool) {
+        let invoker = Arc::clone(self);
+        self.tasks
+            .spawn(async move { invoker.settle_now(environment, keep).await });
+    }
+
+    /// After its answer, brings an environment back to the pool, or ends it.
+    pub(crate) async fn settle_now(self: Arc<Self>, environment: Box<Environment>, keep: bool) {
+        let key = environment.key.clone();
+        if !keep {
+            self.lost(&key, false);
+            environment.kill().await;
+            return;
+        }
+        let mut back = environment.exchange.back();
+        let mut returning = true;
+        let mut came = tokio::time::timeout(EXPECTED_BACK, &mut back).await;
+        if came.is_err() {
+            returning = false;
+            self.with_placement(|placement| placement.late(&key));
+            // AWS lets the time after the answer count as the invocation's own.
+            came = tokio::time::timeout(environment.function.timeout, back).await;
+        }
+        if matches!(came, Ok(Ok(Back::Ready))) {
+            self.release(environment, returning);
+        } else {
+            self.lost(&key, returning);
+            environment.kill().await;
+        }
+    }
+
+    fn check_open(&self) -> Result<(), InvokeError> {
+        if self.closing.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(InvokeError::ShuttingDown);
+        }
+        Ok(())
+    }
+
+    async fn place(
+        self: &Arc<Self>,
+        key: &FunctionKey,
+        function: &Arc<Function>,
+    ) -> Result<Granted, InvokeError> {
+        match self.with_placement(|placement| placement.request(key, function)) {
+            Placed::Environment(environment) => Ok(Grant::Environment(environment)),
+            Placed::Waiting(ticket, receiver) => {
+                let mut place = PlaceInLine {
+                    invoker: self,
+                    key,
+                    ticket,
+                    receiver,
+                };
+                place.wait(self.config.queue_wait()).await
+            }
+        }
+    }
+
+    /// Awaits the answer; when the caller goes away, a task awaits it instead.
+    async fn fly(&self, flight: Flight) -> Outcome {
+        let mut boarded = Boarded {
+            tasks: &self.tasks,
+            flight: Some(Box::new(flight)),
+        };
+        let landing = boarded.land().await;
+        match boarded.flight.take() {
+            Some(flight) => flight.complete(landing).await,
+            // Not reached: `land` leaves the flight where it is.
+            None => Outcome::server_stopped(),
+        }
+    }
+
+    /// AWS repeats a failed init once, within the invocation and its timeout.
+    async fn invoke_after_failed_init(
+        self: &Arc<Self>,
+        key: FunctionKey,
+        function: Arc<Function>,
+        failed: FailedInit,
+        ticketed: Ticketed,
+    ) -> Result<Outcome, InvokeError> {
+        let (sender, receiver) = oneshot::channel();
+        let invoker = Arc::clone(self);
+        // In a task of its own, so that it goes on when the caller goes away.
+        self.tasks.spawn(async move {
+            let outcome = invoker.retry_init(key, function, failed, ticketed).await;
+            let _ = sender.send(outcome);
+        });
+        receiver.await.unwrap_or(Err(InvokeError::ShuttingDown))
+    }
+
+    async fn retry_init(
+        self: Arc<Self>,
+        key: FunctionKey,
+        function: Arc<Function>,
+        failed: FailedInit,
+        mut ticketed: Ticketed,
+    ) -> Result<Outcome, InvokeError> {
+        ticketed.began = Instant::now();
+        let start = Start {
+            invoker: Arc::clone(&self),
+            key: key.clone(),
+            function: Arc::clone(&function),
+            lease: failed.lease,
+            stream: Some(failed.stream),
+            phase: Phase::Invoke,
+            limit: function.timeout,
+        };
+        let failure = match start::cold(start).await {
+            Ok(environment) => match Flight::depart(&self, environment, ticketed) {
+                Ok(mut flight) => {
+                    let landing = flight.land().await;
+                    return Ok(Box::pin(flight.complete(landing)).await);
+                }
+                Err(grounded) => {
+                    self.lost(&key, false);
+                    grounded.environment.kill().await;
+                    return Err(InvokeError::NoCapacity);
+                }
+            },
+            Err(failure) => failure,
+        };
+        self.lost(&key, false);
+        match failure {
+            StartFailure::Unable(err) => Err(err),
+            StartFailure::Init(failed) => {
+                Ok(without_environment(&self, &function, &failed, ticketed))
+            }
+        }
+    }
+
+    fn release(&self, environment: Box<Environment>, returning: bool) {
+        let (key, id, now) = (environment.key.clone(), environment.id(), Instant::now());
+        environment.entry.set(EnvironmentState::Idle);
+        let unwanted = self.with_placement(|placement| {
+            if returning {
+                placement.returned(&key, id, environment, now)
+            } else {
+                placement.release(&key, id, environment, now)
+            }
+        });
+        match unwanted {
+            Some(environment) => self.end_all([environment]),
+            None => self
+                .janitor
+                .list(now + self.config.freeze_grace(), id, &key),
+        }
+    }
+
+    fn lost(&self, key: &FunctionKey, was_returning: bool) {
+        self.with_placement(|placement| placement.lost(key, was_returning));
+    }
+
+    fn end_all(&self, environments: impl IntoIterator<Item = Box<Environment>>) {
+        for environment in environments {
+            self.tasks
+                .spawn(environment.end(self.config.shutdown_grace()));
+        }
+    }
+
+    /// Changes the placement and does what follows from the change.
+    fn with_placement<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
+        let mut placement = self.lock_placement();
+        let result = change(&mut placement);
+        let actions = placement.actions();
+        drop(placement);
+        for action in actions {
+            self.perform(action);
+        }
+        result
+    }
+
+    fn perform(&self, action: Action<Box<Environment>>) {
+        match action {
+            Action::Start(key, function) => {
+                // Absent only while the last reference is dropped, when nobody waits any more.
+                let Some(invoker) = self.this.upgrade() else {
+                    return;
+                };
+                self.tasks.spawn(invoker.start(key, function));
+            }
+            Action::End(mut environment) => {
+                environment.mark_leaving();
+                self.tasks
+                    .spawn(environment.end(self.config.shutdown_grace()));
+            }
+        }
+    }
+
+    /// One cold start, from its turn to the environment in the pool.
+    async fn start(self: Arc<Self>, key: FunctionKey, function: Arc<Function>) {
+        let start = Start {
+            invoker: Arc::clone(&self),
+            lease: MemoryLease::new(&self, function.memory_mb),
+            key: key.clone(),
+            function,
+            stream: None,
+            phase: Phase::Init,
+            limit: self.config.init_timeout(),
+        };
+        let mut starting = Box::pin(start::cold(start));
+        let turn = tokio::time::timeout(self.config.start_turn(), &mut starting).await;
+        self.with_placement(Placement::turn_over);
+        let started = match turn {
+            Ok(started) => started,
+            Err(_) => starting.await,
+        };
+        match started {
+            Ok(environment) => self.add(&key, environment),
+            Err(failure) => {
+                let unreported =
+                    self.with_placement(|placement| placement.start_failed(&key, failure));
+                if let Some(failure) = unreported {
+                    tracing::debug!(function = %key, ?failure, "a start that nobody waited for failed");
+                }
+            }
+        }
+    }
+
+    fn add(&self, key: &FunctionKey, environment: Box<Environment>) {
+        let (id, now) = (environment.id(), Instant::now());
+        environment.entry.set(EnvironmentState::Idle);
+        let unwanted = self.with_placement(|placement| placement.started(key, id, environment));
+        match unwanted {
+            Some(environment) => self.end_all([environment]),
+            None => self.janitor.list(now + self.config.freeze_grace(), id, key),
+        }
+    }
+
+    /// Freezes an environment that stayed idle, and ends one that stayed idle for long.
+    fn tend(&self, key: &FunctionKey, id: u64) {
+        let Some(since) = self.lock_placement().idle_since(key, id) else {
+            return;
+        };
+        let frozen = self.registry.state(id) == Some(EnvironmentState::Frozen);
+        let due = since
+            + if frozen {
+                self.config.idle_timeout()
+            } else {
+                self.config.freeze_grace()
+            };
+        if Instant::now() < due {
+            self.janitor.list(due, id, key);
+            return;
+        }
+        let taken = self.with_placement(|placement| placement.take_idle(key, id));
+        let Some((mut environment, since)) = taken else {
+            return;
+        };
+        if frozen {
+            self.lost(key, true);
+            self.end_all([environment]);
+            return;
+        }
+        environment.forget_oom_kills();
+        environment.freeze();
+        let unwanted =
+            self.with_placement(|placement| placement.returned(key, id, environment, since));
+        match unwanted {
+            Some(environment) => self.end_all([environment]),
+            None => self
+                .janitor
+                .list(since + self.config.idle_timeout(), id, key),
+        }
+    }
+
+    fn lock_placement(&self) -> MutexGuard<'_, Line> {
+        // Nothing panics under the lock, so the placement is whole.
+        self.placement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Invoker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invoker")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn tend_idle_environments(janitor: Arc<Janitor>, invoker: Weak<Invoker>) {
+    loop {
+        let (key, id) = janitor.next().await;
+        let Some(invoker) = invoker.upgrade() else {
+            return;
+        };
+        invoker.tend(&key, id);
+    }
+}
+
+/// A place in line, given up when dropped.
+struct PlaceInLine<'a> {
+    invoker: &'a Arc<Invoker>,
+    key: &'a FunctionKey,
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Granted>,
+}
+
+impl PlaceInLine<'_> {
+    async fn wait(&mut self, limit: Duration) -> Result<Granted, InvokeError> {
+        match tokio::time::timeout(limit, &mut self.receiver).await {
+            Ok(Ok(granted)) => Ok(granted),
+            Ok(Err(_)) => Err(InvokeError::ShuttingDown),
+            Err(_) => Err(InvokeError::NoCapacity),
+        }
+    }
+}
+
+impl Drop for PlaceInLine<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        match self.receiver.try_recv() {
+            // Granted in the very moment the caller went away: it goes to the next.
+            Ok(Grant::Environment(environment)) => self.invoker.release(environment, false),
+            Ok(Grant::Failed(_)) => self.invoker.lost(self.key, false),
+            Err(_) => self
+                .invoker
+                .with_placement(|placement| placement.leave(self.key, self.ticket)),
+        }
+    }
+}
+
+/// A flight that is continued by a task if whoever awaits it stops.
+struct Boarded<'a> {
+    tasks: &'a Tasks,
+    flight: Option<Box<Flight>>,
+}
+
+impl Boarded<'_> {
+    async fn land(&mut self) -> Landing {
+        match &mut self.flight {
+            Some(flight) => flight.land().await,
+            None => Landing::TimedOut,
+        }
+    }
+}
+
+impl Drop for Boarded<'_> {
+    fn drop(&mut self) {
+        if let Some(mut flight) = self.flight.take() {
+            self.tasks.spawn(async move {
+                let landing = flight.land().await;
+                flight.complete(landing).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! The lines that the platform itself writes into a function's log.
+//!
+//! Text follows what CloudWatch shows, byte for byte. JSON follows the
+//! [Telemetry API schema](https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html)
+//! and the
+//! [system log levels](https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html)
+//! of the events.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clock::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{Function, LogFormat, Report};
+
+/// Writes the platform's lines in the format and from the level that a function asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writer {
+    format: LogFormat,
+    threshold: Level,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Debug,
+    Info,
+    Warn,
+}
+
+/// How an init phase or an invocation went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Success,
+    /// The runtime reported an error: to the platform the invocation went well.
+    FunctionError(Option<String>),
+    /// The runtime broke, with this error type.
+    Error(String),
+    Timeout,
+}
+
+/// Whether an init ran ahead of the invocation or inside it, after the first had failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Init,
+    Invoke,
+}
+
+/// What END and REPORT tell of an invocation.
+#[derive(Debug)]
+pub(crate) struct Finished<'a> {
+    pub request_id: &'a str,
+    pub status: &'a Status,
+    /// The message of a broken runtime or of a timeout.
+    pub message: Option<&'a str>,
+    pub report: &'a Report,
+    pub memory_mb: u32,
+    /// Trace and segment, if the invocation was sampled.
+    pub trace: Option<(&'a str, &'a str)>,
+}
+
+impl Writer {
+    pub fn of(function: &Function) -> Self {
+        let threshold = match function.system_log_level.as_deref() {
+            Some("DEBUG") => Level::Debug,
+            Some("WARN") => Level::Warn,
+            _ => Level::Info,
+        };
+        Self {
+            format: function.log_format,
+            threshold,
+        }
+    }
+
+    pub fn init_start(
+        &self,
+        now: Timestamp,
+        function: &Function,
+        versions: &Versions,
+    ) -> Option<String> {
+        match self.format {
+            LogFormat::Text => Some(format!(
+                "INIT_START Runtime Version: {}\tRuntime Version ARN: {}\n",
+                versions.runtime, versions.arn
+            )),
+            LogFormat::Json => self.json(
+                Level::Info,
+                now,
+                "platform.initStart",
+                json!({
+                    "initializationType": "on-demand",
+                    "phase": "init",
+                    "runtimeVersion": versions.runtime,
+                    "runtimeVersionArn": versions.arn,
+                    "functionName": function.name,
+                    "functionVersion": function.version,
+                }),
+            ),
+        }
+    }
+
+    /// Only an init that failed has a line of its own; a good one is part of REPORT.
+    pub fn init_report(
+        &self,
+        now: Timestamp,
+        duration: Duration,
+        phase: Phase,
+        status: &Status,
+    ) -> Option<String> {
+        let phase = phase.as_str();
+        match self.format {
+            LogFormat::Text => {
+                let (name, error_type) = status.words()?;
+                let mut line = format!(
+                    "INIT_REPORT Init Duration: {} ms\tPhase: {phase}\tStatus: {name}",
+                    millis(duration)
+                );
+                if let Some(error_type) = error_type {
+                    let _ = write!(line, "\tError Type: {error_type}");
+                }
+                line.push('\n');
+                Some(line)
+            }
+            LogFormat::Json => {
+                let mut record = json!({
+                    "initializationType": "on-demand",
+                    "phase": phase,
+                    "metrics": {"durationMs": millis_f64(duration)},
+                });
+                let level = status.put_into(&mut record, Level::Debug);
+                self.json(level, now, "platform.initReport", record)
+            }
+        }
+    }
+
+    pub fn start(&self, now: Timestamp, request_id: &str, version: &str) -> Option<String> {
+        match self.format {
+            LogFormat::Text => Some(format!(
+                "START RequestId: {request_id} Version: {version}\n"
+            )),
+            LogFormat::Json => self.json(
+                Level::Info,
+                now,
+                "platform.start",
+                json!({"requestId": request_id, "version": version}),
+            ),
+        }
+    }
+
+    /// The lines that end an invocation, in order.
+    pub fn finish(&self, now: Timestamp, finished: &Finished<'_>, mut emit: impl FnMut(String)) {
+        match self.format {
+            LogFormat::Text => {
+                if let Some(failure) = finished.failure_text(now) {
+                    emit(failure);
+                }
+                emit(format!("END RequestId: {}\n", finished.request_id));
+                emit(finished.report_text());
+            }
+            LogFormat::Json => {
+                let (level, record) = finished.runtime_done();
+                self.json(level, now, "platform.runtimeDone", record)
+                    .map(&mut emit);
+                let (level, record) = finished.report_record();
+                self.json(level, now, "platform.report", record).map(emit);
+            }
+        }
+    }
+
+    fn json(&self, level: Level, now: Timestamp, kind: &str, record: Value) -> Option<String> {
+        (level >= self.threshold)
+            .then(|| json!({"time": now.to_string(), "type": kind, "record": record}).to_string())
+    }
+}
+
+/// The runtime's version as INIT_START names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Versions {
+    pub runtime: String,
+    pub arn: String,
+}
+
+impl Versions {
+    pub fn of(function: &Function, version: Option<&str>) -> Self {
+        let (name, number) = split_version(&function.runtime);
+        let mut runtime = name.to_owned();
+        for part in [number, version.unwrap_or_default()] {
+            if !part.is_empty() {
+                runtime.push(':');
+                runtime.push_str(part);
+            }
+        }
+        Self {
+            runtime,
+            arn: runtime_version_arn(&function.region, &function.runtime),
+        }
+    }
+}
+
+/// `python3.12` is `python` and `3.12`; `nodejs22.x` is `nodejs` and `22`; `provided.al2023` is
+/// `provided` and `al2023`.
+fn split_version(runtime: &str) -> (&str, &str) {
+    if let Some((name, os)) = runtime.split_once(".al") {
+        return (name, &runtime[runtime.len() - os.len() - 2..]);
+    }
+    let at = runtime
+        .find(|c: char| c.is_ascii_digit())
+        .unwrap_or(runtime.len());
+    let (name, number) = runtime.split_at(at);
+    (name, number.trim_end_matches(".x"))
+}
+
+/// The ARN under which this server's version of a runtime appears, in INIT_START and in
+/// `RuntimeVersionConfig`: stable for a runtime, and shaped like AWS's.
+pub fn runtime_version_arn(region: &str, runtime: &str) -> String {
+    use sha2::{Digest as _, Sha256};
+    let digest = hex::encode(Sha256::digest(format!("firn:{runtime}")));
+    format!("arn:aws:lambda:{region}::runtime:{digest}")
+}
+
+impl Phase {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Invoke => "invoke",
+        }
+    }
+}
+
+impl Status {
+    /// What the text lines say about it: nothing, unless the platform had to step in.
+    fn words(&self) -> Option<(&'static str, Option<&str>)> {
+        match self {
+            Self::Success | Self::FunctionError(_) => None,
+            Self::Error(error_type) => Some(("error", Some(error_type))),
+            Self::Timeout => Some(("timeout", None)),
+        }
+    }
+
+    /// Adds `status` and `errorType`, and says at which level the event belongs.
+    fn put_into(&self, record: &mut Value, good: Level) -> Level {
+        let (name, error_type, level) = match self {
+            Self::Success => ("success", None, good),
+            Self::FunctionError(error_type) => ("error", error_type.as_deref(), Level::Warn),
+            Self::Error(error_type) => ("error", Some(error_type.as_str()), Level::Warn),
+            Self::Timeout => ("timeout", None, Level::Warn),
+        };
+        record["status"] = name.into();
+        if let Some(error_type) = error_type {
+            record["errorType"] = error_type.into();
+        }
+        level
+    }
+}
+
+impl Finished<'_> {
+    fn failure_text(&self, now: Timestamp) -> Option<String> {
+        let message = self.message?;
+        Some(match self.status {
+            Status::Timeout => format!("{now} {} {message}\n\n", self.request_id),
+            Status::Error(error_type) => {
+                format!(
+                    "RequestId: {} Error: {message}\n{error_type}\n",
+                    self.request_id
+                )
+            }
+            Status::Success | Status::FunctionError(_) => return None,
+        })
+    }
+
+    fn report_text(&self) -> String {
+        let mut line = String::with_capacity(256);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            line,
+            "REPORT RequestId: {}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\t\
+             Max Memory Used: {} MB\t",
+            self.request_id,
+            millis(self.report.duration),
+            self.report.billed.as_millis(),
+            self.memory_mb,
+            self.report.max_memory_mb.unwrap_or(0),
+        );
+        if let Some(init) = self.report.init_duration {
+            let _ = write!(line, "Init Duration: {} ms\t", millis(init));
+        }
+        if let Some((name, error_type)) = self.status.words() {
+            let _ = write!(line, "Status: {name}");
+            if let Some(error_type) = error_type {
+                let _ = write!(line, "\tError Type: {error_type}");
+            }
+        }
+        line.push('\n');
+        if let Some((trace, segment)) = self.trace {
+            let _ = writeln!(
+                line,
+                "XRAY TraceId: {trace}\tSegmentId: {segment}\tSampled: true\t"
+            );
+        }
+        line
+    }
+
+    fn runtime_done(&self) -> (Level, Value) {
+        let mut record = json!({
+            "requestId": self.request_id,
+            "metrics": {"durationMs": millis_f64(self.report.duration)},
+        });
+        let level = self.status.put_into(&mut record, Level::Debug);
+        self.put_trace(&mut record);
+        (level, record)
+    }
+
+    fn report_record(&self) -> (Level, Value) {
+        let mut metrics = json!({
+            "durationMs": millis_f64(self.report.duration),
+            "billedDurationMs": self.report.billed.as_millis(),
+            "memorySizeMB": self.memory_mb,
+            "maxMemoryUsedMB": self.report.max_memory_mb.unwrap_or(0),
+        });
+        if let Some(init) = self.report.init_duration {
+            metrics["initDurationMs"] = millis_f64(init).into();
+        }
+        let mut record = json!({"requestId": self.request_id, "metrics": metrics});
+        let level = self.status.put_into(&mut record, Level::Info);
+        self.put_trace(&mut record);
+        (level, record)
+    }
+
+    fn put_trace(&self, record: &mut Value) {
+        if let Some((trace, segment)) = self.trace {
+            record["tracing"] = json!({
+                "spanId": segment,
+                "type": "X-Amzn-Trace-Id",
+                "value": format!("Root={trace};Parent={segment};Sampled=1"),
+            });
+        }
+    }
+}
+
+/// Milliseconds with two decimals.
+fn millis(duration: Duration) -> String {
+    let hundredths = (duration.as_micros() + 5) / 10;
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+fn millis_f64(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: Writer = Writer {
+        format: LogFormat::Text,
+        threshold: Level::Info,
+    };
+    const JSON: Writer = Writer {
+        format: LogFormat::Json,
+        threshold: Level::Info,
+    };
+
+    fn report() -> Report {
+        Report {
+            duration: Duration::from_micros(1_234),
+            billed: Duration::from_millis(107),
+            max_memory_mb: Some(35),
+            init_duration: Some(Duration::from_micros(105_204)),
+        }
+    }
+
+    fn finished<'a>(status: &'a Status, report: &'a Report) -> Finished<'a> {
+        Finished {
+            request_id: "id",
+            status,
+            message: None,
+            report,
+            memory_mb: 128,
+            trace: None,
+        }
+    }
+
+    fn lines(writer: Writer, finished: &Finished<'_>) -> Vec<String> {
+        let mut lines = Vec::new();
+        writer.finish(
+            Timestamp::from_millis(1_550_088_758_950),
+            finished,
+            |line| lines.push(line),
+        );
+        lines
+    }
+
+    #[test]
+    fn report_is_tab_separated_with_a_trailing_tab() {
+        let report = report();
+        assert_eq!(
+            lines(TEXT, &finished(&Status::Success, &report)),
+            [
+                "END RequestId: id\n",
+                "REPORT RequestId: id\tDuration: 1.23 ms\tBilled Duration: 107 ms\tMemory Size: 128 MB\t\
+             Max Memory Used: 35 MB\tInit Duration: 105.20 ms\t\n",
+            ]
+        );
+        let warm = Report {
+            init_duration: None,
+            ..report
+        };
+        assert!(lines(TEXT, &finished(&Status::Success, &warm))[1].ends_with("Used: 35 MB\t\n"));
+    }
+
+    #[test]
+    fn traced_invocation_has_an_xray_line() {
+        let report = Report {
+            init_duration: None,
+            ..report()
+        };
+        let traced = Finished {
+            trace: Some(("1-5e-10", "07b1")),
+            ..finished(&Status::Success, &report)
+        };
+        assert!(lines(TEXT, &traced)[1].ends_with(
+            "Max Memory Used: 35 MB\t\nXRAY TraceId: 1-5e-10\tSegmentId: 07b1\tSampled: true\t\n"
+        ));
+    }
+
+    #[test]
+    fn timeout_is_told_before_the_end() {
+        let report = Report {
+            init_duration: None,
+            ..report()
+        };
+        let timed_out = Finished {
+            message: Some("Task timed out after 3.00 seconds"),
+            ..finished(&Status::Timeout, &report)
+        };
+        let lines = lines(TEXT, &timed_out);
+        assert_eq!(
+            lines[0],
+            "2019-02-13T20:12:38.950Z id Task timed out after 3.00 seconds\n\n"
+        );
+        assert!(lines[2].ends_with("Max Memory Used: 35 MB\tStatus: timeout\n"));
+    }
+
+    #[test]
+    fn broken_runtime_is_named_in_the_log_and_in_the_report() {
+        let report = Report {
+            init_duration: None,
+            ..report()
+        };
+        let status = Status::Error("Runtime.ExitError".into());
+        let exited = Finished {
+            message: Some("Runtime exited with error: exit status 1"),
+            ..finished(&status, &report)
+        };
+        let lines = lines(TEXT, &exited);
+        assert_eq!(
+            lines[0],
+            "RequestId: id Error: Runtime exited with error: exit status 1\nRuntime.ExitError\n"
+        );
+        assert!(lines[2].ends_with("\tStatus: error\tError Type: Runtime.ExitError\n"));
+    }
+
+    #[test]
+    fn failed_init_has_its_own_report() {
+        let now = Timestamp::default();
+        let status = Status::Error("Runtime.ExitError".into());
+        assert_eq!(
+            TEXT.init_report(now, Duration::from_micros(206_721), Phase::Init, &status)
+                .unwrap(),
+            "INIT_REPORT Init Duration: 206.72 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError\n"
+        );
+        let timeout = TEXT.init_report(
+            now,
+            Duration::from_secs(10),
+            Phase::Invoke,
+            &Status::Timeout,
+        );
+        assert_eq!(
+            timeout.unwrap(),
+            "INIT_REPORT Init Duration: 10000.00 ms\tPhase: invoke\tStatus: timeout\n"
+        );
+        assert_eq!(
+            TEXT.init_report(now, Duration::ZERO, Phase::Init, &Status::Success),
+            None
+        );
+    }
+
+    #[test]
+    fn json_report_follows_the_telemetry_schema() {
+        let report = report();
+        let lines = lines(JSON, &finished(&Status::Success, &report));
+        let event: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(lines.len(), 1, "a good runtimeDone is below INFO");
+        assert_eq!(
+            event,
+            json!({
+                "time": "2019-02-13T20:12:38.950Z",
+                "type": "platform.report",
+                "record": {
+                    "requestId": "id",
+                    "metrics": {
+                        "durationMs": 1.234, "billedDurationMs": 107, "memorySizeMB": 128,
+                        "maxMemoryUsedMB": 35, "initDurationMs": 105.204,
+                    },
+                    "status": "success",
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn runtimes_are_split_into_name_and_version() {
+        assert_eq!(split_version("python3.12"), ("python", "3.12"));
+        assert_eq!(split_version("nodejs22.x"), ("nodejs", "22"));
+        assert_eq!(split_version("provided.al2023"), ("provided", "al2023"));
+        assert_eq!(split_version("provided"), ("provided", ""));
+    }
+}

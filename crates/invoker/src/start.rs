@@ -1,0 +1,511 @@
+//! Getting an environment: today by a cold start.
+//!
+//! [`Site::prepare`] lays the ground that every way shares: a sandbox from the pool with mounts and
+//! limits, its Runtime API, its log stream. What brings the runtime up on it is a step of its own
+//! ([`launch`]), and [`Site::await_init`] sees it through to [`Environment::assemble`]. Another way
+//! to bring a runtime up goes beside `launch`.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sandbox::{Command, Exit, Mount, Process, Sandbox, Spec};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::environment::{self, Aborted, Crash, Environment, MemoryLease, Parts, Services};
+use crate::invoker::Invoker;
+use crate::output::platform::{Phase, Status, Versions, Writer};
+use crate::output::{Capture, Sources, Stream};
+use crate::runtime_api::{self, Exchange, InitOutcome, RuntimeFault};
+use crate::runtimes::{Resolved, RuntimeError};
+use crate::status::{EnvironmentState, EnvironmentStatus};
+use crate::{EndpointIdentity, Function, FunctionKey, InvokeError, variables};
+
+/// A start to be made.
+pub(crate) struct Start {
+    pub invoker: Arc<Invoker>,
+    pub key: FunctionKey,
+    pub function: Arc<Function>,
+    pub lease: MemoryLease,
+    /// The log stream of an earlier try, which this one continues.
+    pub stream: Option<Stream>,
+    pub phase: Phase,
+    pub limit: Duration,
+}
+
+/// Why there is no environment.
+#[derive(Debug)]
+pub(crate) enum StartFailure {
+    /// The function's init failed: the invocation tries once more, then reports it.
+    Init(FailedInit),
+    /// The server failed, or cannot run this runtime.
+    Unable(InvokeError),
+}
+
+/// A failed init, with what a second try goes on with.
+#[derive(Debug)]
+pub(crate) struct FailedInit {
+    pub lease: MemoryLease,
+    pub stream: Stream,
+    pub fault: InitFault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum InitFault {
+    /// The runtime ended, or could not be started at all.
+    Crashed(Crash),
+    /// The runtime reported it.
+    Reported(RuntimeFault),
+    TimedOut,
+}
+
+impl InitFault {
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Crashed(crash) => Status::Error(crash.error_type.to_owned()),
+            Self::Reported(fault) => Status::Error(valid_error_type(fault.error_type.as_deref())),
+            Self::TimedOut => Status::Timeout,
+        }
+    }
+}
+
+/// The platform's logs show only error types of these two families; anything else is unknown.
+pub(crate) fn valid_error_type(reported: Option<&str>) -> String {
+    let reported = reported.unwrap_or_default();
+    let named = ["Runtime.", "Function."].iter().any(|family| {
+        reported
+            .strip_prefix(family)
+            .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
+    });
+    match reported {
+        named_type if named => named_type.to_owned(),
+        other if other.starts_with("Function.") => "Function.Unknown".to_owned(),
+        _ => "Runtime.Unknown".to_owned(),
+    }
+}
+
+/// Starts a runtime from nothing.
+pub(crate) async fn cold(start: Start) -> Result<Box<Environment>, StartFailure> {
+    let resolved = match resolve(&start).await {
+        Ok(resolved) => resolved,
+        Err(RuntimeError::NoBootstrap) => return Err(start.without_entry_point()),
+        Err(err) => return Err(StartFailure::Unable(InvokeError::Runtime(err))),
+    };
+    let mut site = Site::prepare(&start, &resolved).await?;
+    site.log_start(&start, &resolved);
+    let began = Instant::now();
+    match launch(&start, &resolved, &mut site).await {
+        Ok(process) => site.await_init(start, process, began).await,
+        Err(LaunchError::EntryPoint(crash)) => Err(site
+            .fail(start, InitFault::Crashed(crash), began.elapsed())
+            .await),
+        Err(LaunchError::Server(err)) => Err(unable(err)),
+    }
+}
+
+/// Resolving may run an interpreter to ask for its version, so it is kept off the event loop.
+async fn resolve(start: &Start) -> Result<Resolved, RuntimeError> {
+    let runtimes = start.invoker.runtimes().clone();
+    let function = Arc::clone(&start.function);
+    let resolving = tokio::task::spawn_blocking(move || {
+        runtimes.resolve_function(&function.runtime, &function.code_dir, &function.layer_dirs)
+    });
+    resolving
+        .await
+        .unwrap_or_else(|_| Err(RuntimeError::Unknown(start.function.runtime.clone())))
+}
+
+/// A sandbox that is ready for a runtime.
+struct Site {
+    sandbox: Sandbox,
+    exchange: Arc<Exchange>,
+    init: oneshot::Receiver<InitOutcome>,
+    api: Aborted,
+    endpoint: crate::EndpointGuard,
+    stream: Stream,
+    entry: crate::status::Entry,
+    capture: Arc<Capture>,
+    writer: Writer,
+}
+
+impl Site {
+    async fn prepare(start: &Start, resolved: &Resolved) -> Result<Self, StartFailure> {
+        let invoker = &start.invoker;
+        let function = &start.function;
+        let mut prepared = invoker.sandboxes().take().await.map_err(unable)?;
+        let api = prepared
+            .listener(variables::RUNTIME_API_PORT)
+            .map_err(unable)?;
+        let endpoint = prepared
+            .listener(variables::ENDPOINT_PORT)
+            .map_err(unable)?;
+        let sandbox = prepared
+            .enter(spec(invoker, function, resolved))
+            .await
+            .map_err(unable)?;
+
+        let listener = TcpListener::from_std(api).map_err(|err| unable(io_error(err)))?;
+        let (exchange, init) = Exchange::new();
+        let exchange = Arc::new(exchange);
+        let served = runtime_api::serve(listener, Arc::clone(&exchange), invoker.limits());
+        let api = Aborted(tokio::spawn(served).abort_handle());
+        let endpoint = (invoker.hooks().endpoint)(endpoint, EndpointIdentity::of(function));
+
+        let now = invoker.clock().now();
+        let stream = start
+            .stream
+            .clone()
+            .unwrap_or_else(|| Stream::new(function, now));
+        let entry = invoker.registry().enter(EnvironmentStatus {
+            id: 0,
+            function_arn: function.arn.clone(),
+            version: function.version.clone(),
+            memory_mb: function.memory_mb,
+            log_stream: stream.name.to_string(),
+            started: now,
+            state: EnvironmentState::Starting,
+        });
+        let capture = silent_capture(invoker, stream.clone());
+        let writer = Writer::of(function);
+        Ok(Self {
+            sandbox,
+            exchange,
+            init,
+            api,
+            endpoint,
+            stream,
+            entry,
+            capture,
+            writer,
+        })
+    }
+
+    fn log_start(&self, start: &Start, resolved: &Resolved) {
+        // A second try continues the first one's stream and is not announced again.
+        if start.phase == Phase::Init {
+            let now = start.invoker.clock().now();
+            let versions = Versions::of(&start.function, resolved.version.as_deref());
+            self.capture
+                .push(now, self.writer.init_start(now, &start.function, &versions));
+            self.capture.flush();
+        }
+    }
+
+    /// Takes over the output of the runtime's process.
+    fn listen(&mut self, start: &Start, sources: Sources) -> io::Result<()> {
+        let hooks = start.invoker.hooks().clone();
+        let clock = start.invoker.clock().clone();
+        self.capture = Arc::new(Capture::new(sources, self.stream.clone(), hooks, clock)?);
+        Ok(())
+    }
+
+    /// Waits until the runtime asks for its first event.
+    async fn await_init(
+        mut self,
+        start: Start,
+        process: Process,
+        began: Instant,
+    ) -> Result<Box<Environment>, StartFailure> {
+        let process = Arc::new(process);
+        let watcher = watch(&start, &process, &self);
+        let readers = self.capture.spawn_readers();
+        let left = start.limit.saturating_sub(began.elapsed());
+        let outcome = tokio::time::timeout(left, &mut self.init).await;
+        let elapsed = began.elapsed();
+        let fault = match outcome {
+            Ok(Ok(InitOutcome::Ready)) => {
+                let services = Services {
+                    api: self.api,
+                    readers,
+                    watcher,
+                    endpoint: self.endpoint,
+                };
+                return Ok(Box::new(Environment::assemble(Parts {
+                    key: start.key,
+                    function: start.function,
+                    exchange: self.exchange,
+                    capture: self.capture,
+                    entry: self.entry,
+                    // Inside an invocation it is part of that invocation's duration.
+                    init_duration: (start.phase == Phase::Init).then_some(elapsed),
+                    sandbox: self.sandbox,
+                    process,
+                    lease: start.lease,
+                    services,
+                })));
+            }
+            Ok(Ok(InitOutcome::Failed(fault))) => {
+                // The runtime prints and exits after its report; what it prints belongs here.
+                let _ = tokio::time::timeout(EXIT_AFTER_REPORT, process.wait()).await;
+                InitFault::Reported(fault)
+            }
+            Ok(Ok(InitOutcome::Exited(exit))) => self.crashed(&exit),
+            // The sender lives in the exchange, which `self` holds.
+            Ok(Err(_)) => self.crashed(&Exit::Signal(9)),
+            Err(_) => InitFault::TimedOut,
+        };
+        drop((watcher, readers));
+        Err(self.fail(start, fault, elapsed).await)
+    }
+
+    fn crashed(&self, exit: &Exit) -> InitFault {
+        InitFault::Crashed(environment::crash(exit, self.sandbox.oom_kills() > 0))
+    }
+
+    async fn fail(self, start: Start, fault: InitFault, elapsed: Duration) -> StartFailure {
+        let elapsed = if fault == InitFault::TimedOut {
+            start.limit
+        } else {
+            elapsed
+        };
+        let now = start.invoker.clock().now();
+        self.sandbox.destroy().await;
+        self.capture.drain();
+        let line = self
+            .writer
+            .init_report(now, elapsed, start.phase, &fault.status());
+        self.capture.push(now, line);
+        self.capture.flush();
+        StartFailure::Init(FailedInit {
+            lease: start.lease,
+            stream: self.stream,
+            fault,
+        })
+    }
+}
+
+/// After `init/error` a runtime gets this long to end by itself.
+const EXIT_AFTER_REPORT: Duration = Duration::from_millis(200);
+
+impl Start {
+    /// A package without a `bootstrap`: told as AWS tells it, without any sandbox.
+    fn without_entry_point(self) -> StartFailure {
+        let now = self.invoker.clock().now();
+        let stream = self
+            .stream
+            .unwrap_or_else(|| Stream::new(&self.function, now));
+        let fault = InitFault::Crashed(Crash {
+            error_type: "Runtime.InvalidEntrypoint",
+            message: RuntimeError::NoBootstrap.to_string(),
+        });
+        let capture = silent_capture(&self.invoker, stream.clone());
+        let writer = Writer::of(&self.function);
+        capture.push(
+            now,
+            writer.init_report(now, Duration::ZERO, self.phase, &fault.status()),
+        );
+        capture.flush();
+        StartFailure::Init(FailedInit {
+            lease: self.lease,
+            stream,
+            fault,
+        })
+    }
+}
+
+/// A log stream with the platform's lines only.
+pub(crate) fn silent_capture(invoker: &Invoker, stream: Stream) -> Arc<Capture> {
+    Arc::new(Capture::silent(
+        stream,
+        invoker.hooks().clone(),
+        invoker.clock().clone(),
+    ))
+}
+
+/// Tells the exchange, and with it whoever waits, that the runtime is gone.
+fn watch(start: &Start, process: &Arc<Process>, site: &Site) -> Aborted {
+    let process = Arc::clone(process);
+    let exchange = Arc::clone(&site.exchange);
+    let invoker = Arc::downgrade(&start.invoker);
+    let (key, id) = (start.key.clone(), site.entry.id());
+    let watching = tokio::spawn(async move {
+        let exit = process.wait().await;
+        exchange.close(exit);
+        if let Some(invoker) = invoker.upgrade() {
+            invoker.runtime_ended(&key, id);
+        }
+    });
+    Aborted(watching.abort_handle())
+}
+
+enum LaunchError {
+    EntryPoint(Crash),
+    Server(sandbox::Error),
+}
+
+async fn launch(
+    start: &Start,
+    resolved: &Resolved,
+    site: &mut Site,
+) -> Result<Process, LaunchError> {
+    let function = &start.function;
+    let server = |err: io::Error| LaunchError::Server(io_error(err));
+    let (program, args) = resolved.command(function.memory_mb, &function.environment);
+    // Clients of the `provided` family are not known to write frames, so AWS gives them no pipe.
+    let log_pipe = match resolved.execution_env {
+        Some(_) => Some(log_pipe().map_err(server)?),
+        None => None,
+    };
+    let credentials = (start.invoker.hooks().credentials)(function);
+    let stream = &site.stream.name;
+    let env = variables::build(function, resolved, credentials, stream, log_pipe.is_some());
+    let (frames, fds) = match log_pipe {
+        Some((reader, writer)) => (Some(reader), vec![(writer, variables::TELEMETRY_LOG_FD)]),
+        None => (None, Vec::new()),
+    };
+    let command = Command {
+        program: program.clone(),
+        args,
+        env,
+        cwd: "/var/task".into(),
+        fds,
+    };
+    let mut process = match site.sandbox.spawn(command).await {
+        Ok(process) => process,
+        Err(sandbox::Error::Exec { source, .. }) => {
+            return Err(LaunchError::EntryPoint(
+                site.no_entry_point(start, resolved, &program, &source),
+            ));
+        }
+        Err(err) => return Err(LaunchError::Server(err)),
+    };
+    let lines = [process.stdout(), process.stderr()]
+        .into_iter()
+        .flatten()
+        .collect();
+    site.listen(start, Sources { lines, frames })
+        .map_err(server)?;
+    Ok(process)
+}
+
+impl Site {
+    /// Words a program that cannot be executed. AWS runs managed runtimes through a shell script,
+    /// which complains about a bad wrapper and exits as shells do.
+    fn no_entry_point(
+        &self,
+        start: &Start,
+        resolved: &Resolved,
+        program: &std::path::Path,
+        source: &io::Error,
+    ) -> Crash {
+        let program = program.display();
+        if resolved.program.as_os_str() != program.to_string().as_str() {
+            let (complaint, code) = match source.kind() {
+                io::ErrorKind::NotFound => ("does not exist", 127),
+                _ => ("is not an executable", 126),
+            };
+            self.capture.push(
+                start.invoker.clock().now(),
+                Some(format!("{program}: {complaint}\n")),
+            );
+            return environment::crash(&Exit::Code(code), false);
+        }
+        let reason = match source.kind() {
+            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ if source.raw_os_error() == Some(8) => "exec format error".to_owned(),
+            _ => source.to_string(),
+        };
+        Crash {
+            error_type: "Runtime.InvalidEntrypoint",
+            message: format!("fork/exec {program}: {reason}"),
+        }
+    }
+}
+
+/// A full pipe makes the function wait, never the server: it reads without blocking.
+fn log_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((reader.into(), writer.into()))
+}
+
+fn spec(invoker: &Invoker, function: &Function, resolved: &Resolved) -> Spec {
+    const MIB: u64 = 1024 * 1024;
+    let mount = |source: PathBuf, target: &str| Mount {
+        source,
+        target: target.into(),
+    };
+    let mut mounts = vec![mount(function.code_dir.clone(), "/var/task")];
+    mounts.extend(
+        function
+            .layer_dirs
+            .iter()
+            .map(|layer| mount(layer.clone(), "/opt")),
+    );
+    let runtime = resolved.mounts.iter().cloned();
+    mounts.extend(runtime.map(|(source, target)| Mount { source, target }));
+    Spec {
+        memory_bytes: u64::from(function.memory_mb) * MIB,
+        // AWS gives one vCPU per 1,769 MB.
+        // https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+        cpu: invoker
+            .config()
+            .limit_cpu
+            .then(|| f64::from(function.memory_mb) / 1769.0),
+        pids_max: invoker.config().max_processes,
+        tmp_bytes: u64::from(function.ephemeral_mb) * MIB,
+        mounts,
+        ..Spec::default()
+    }
+}
+
+impl EndpointIdentity {
+    fn of(function: &Function) -> Self {
+        Self {
+            account: function.account.clone(),
+            region: function.region.clone(),
+            role: function.role.clone(),
+            function_arn: function.arn.clone(),
+        }
+    }
+}
+
+fn unable(err: sandbox::Error) -> StartFailure {
+    StartFailure::Unable(InvokeError::Environment(Arc::new(err)))
+}
+
+fn io_error(source: io::Error) -> sandbox::Error {
+    sandbox::Error::Io {
+        action: "set up an environment's Runtime API".into(),
+        source,
+    }
+}
+
+/// The body that an invocation answers when its init failed.
+pub(crate) fn error_body(error_type: &str, message: &str) -> Bytes {
+    let text = |text| serde_json::Value::from(text);
+    format!(
+        r#"{{"errorType":{},"errorMessage":{}}}"#,
+        text(error_type),
+        text(message)
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_types_of_foreign_families_are_unknown() {
+        assert_eq!(
+            valid_error_type(Some("Runtime.ImportModuleError")),
+            "Runtime.ImportModuleError"
+        );
+        assert_eq!(valid_error_type(Some("Function.weird")), "Function.Unknown");
+        assert_eq!(valid_error_type(Some("ValueError")), "Runtime.Unknown");
+        assert_eq!(valid_error_type(None), "Runtime.Unknown");
+    }
+
+    #[test]
+    fn error_body_is_json_in_the_recorded_order() {
+        assert_eq!(
+            error_body("Sandbox.Timedout", "a \"b\""),
+            r#"{"errorType":"Sandbox.Timedout","errorMessage":"a \"b\""}"#
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! The environment variables of a runtime process.
+//! <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
+
+use std::collections::BTreeMap;
+
+use crate::runtimes::Resolved;
+use crate::{Credentials, Function};
+
+/// Where a runtime finds its API, inside the environment.
+pub(crate) const RUNTIME_API: &str = "127.0.0.1:9001";
+pub(crate) const RUNTIME_API_PORT: u16 = 9001;
+/// Where AWS SDKs find the services, inside the environment. An address, because SDKs make bucket
+/// names part of a host name.
+const ENDPOINT_URL: &str = "http://127.0.0.1:4566";
+pub(crate) const ENDPOINT_PORT: u16 = 4566;
+/// The descriptor that AWS uses for log frames.
+pub(crate) const TELEMETRY_LOG_FD: i32 = 62;
+
+/// Builds them: the runtime's defaults, over these the function's own, over these the reserved
+/// ones, which a function cannot change.
+pub(crate) fn build(
+    function: &Function,
+    resolved: &Resolved,
+    credentials: Credentials,
+    log_stream: &str,
+    has_log_fd: bool,
+) -> Vec<(String, String)> {
+    let mut variables: BTreeMap<String, String> = defaults()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    variables.extend(resolved.env.iter().cloned());
+    variables.extend(function.environment.clone());
+    for (name, value) in reserved(function, resolved, credentials, log_stream) {
+        match value {
+            Some(value) => variables.insert(name.to_owned(), value),
+            None => variables.remove(name),
+        };
+    }
+    if has_log_fd {
+        variables.insert(
+            "_LAMBDA_TELEMETRY_LOG_FD".into(),
+            TELEMETRY_LOG_FD.to_string(),
+        );
+    }
+    variables.into_iter().collect()
+}
+
+fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [
+        ("AWS_ENDPOINT_URL", ENDPOINT_URL),
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
+        ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000"),
+        ("LANG", "en_US.UTF-8"),
+        (
+            "LD_LIBRARY_PATH",
+            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:\
+             /var/task/lib:/opt/lib",
+        ),
+        (
+            "PATH",
+            "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        ),
+        ("PWD", "/var/task"),
+        ("TZ", ":UTC"),
+        ("_AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1"),
+        ("_AWS_XRAY_DAEMON_PORT", "2000"),
+    ]
+    .into_iter()
+}
+
+/// The reserved names; `None` for those that must be absent.
+fn reserved(
+    function: &Function,
+    resolved: &Resolved,
+    credentials: Credentials,
+    log_stream: &str,
+) -> [(&'static str, Option<String>); 22] {
+    let text = |text: &str| Some(text.to_owned());
+    [
+        ("AWS_ACCESS_KEY", None),
+        ("AWS_ACCESS_KEY_ID", Some(credentials.access_key_id)),
+        ("AWS_DEFAULT_REGION", text(&function.region)),
+        ("AWS_EXECUTION_ENV", resolved.execution_env.clone()),
+        (
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            Some(function.memory_mb.to_string()),
+        ),
+        ("AWS_LAMBDA_FUNCTION_NAME", text(&function.name)),
+        ("AWS_LAMBDA_FUNCTION_VERSION", text(&function.version)),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", text("on-demand")),
+        ("AWS_LAMBDA_LOG_FORMAT", text(function.log_format.as_str())),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", text(&function.log_group)),
+        (
+            "AWS_LAMBDA_LOG_LEVEL",
+            function.application_log_level.clone(),
+        ),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", text(log_stream)),
+        ("AWS_LAMBDA_RUNTIME_API", text(RUNTIME_API)),
+        ("AWS_REGION", text(&function.region)),
+        ("AWS_SECRET_ACCESS_KEY", Some(credentials.secret_access_key)),
+        ("AWS_SECRET_KEY", None),
+        ("AWS_SESSION_TOKEN", Some(credentials.session_token)),
+        ("LAMBDA_RUNTIME_DIR", text("/var/runtime")),
+        ("LAMBDA_TASK_ROOT", text("/var/task")),
+        ("_HANDLER", text(&function.handler)),
+        ("_LAMBDA_TELEMETRY_LOG_FD", None),
+        ("_X_AMZN_TRACE_ID", None),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtimes::Runtime;
+    use crate::testing;
+
+    fn resolved() -> Resolved {
+        Resolved {
+            program: "/usr/bin/python3".into(),
+            args: Vec::new(),
+            mounts: Vec::new(),
+            env: vec![
+                ("PATH".into(), "/p/bin:/bin".into()),
+                ("AWS_EXECUTION_ENV".into(), "x".into()),
+            ],
+            exact: true,
+            warning: None,
+            execution_env: Some("AWS_Lambda_python3.12".into()),
+            has_sdk: false,
+            version: None,
+            runtime: Runtime::parse("python3.12").unwrap(),
+        }
+    }
+
+    fn built(environment: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let mut function = testing::function();
+        function.environment = environment
+            .iter()
+            .map(|&(name, value)| (name.into(), value.into()))
+            .collect();
+        let credentials = Credentials {
+            access_key_id: "AK".into(),
+            ..Credentials::default()
+        };
+        build(&function, &resolved(), credentials, "stream", true)
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn reserved_names_cannot_be_changed_by_the_function() {
+        let variables = built(&[
+            ("_HANDLER", "evil"),
+            ("AWS_ACCESS_KEY_ID", "evil"),
+            ("AWS_LAMBDA_RUNTIME_API", "evil"),
+            ("_X_AMZN_TRACE_ID", "evil"),
+            ("AWS_LAMBDA_LOG_LEVEL", "evil"),
+        ]);
+        assert!(
+            !variables.values().any(|value| value == "evil"),
+            "{variables:?}"
+        );
+        assert_eq!(variables["_HANDLER"], "app.handler");
+        assert_eq!(variables["AWS_EXECUTION_ENV"], "AWS_Lambda_python3.12");
+        assert_eq!(variables["_LAMBDA_TELEMETRY_LOG_FD"], "62");
+    }
+
+    #[test]
+    fn function_overrides_defaults_and_the_runtime_overrides_ours() {
+        let variables = built(&[("TZ", "Europe/Berlin"), ("TEST_KEY", "TEST_VAL")]);
+        assert_eq!(variables["TZ"], "Europe/Berlin");
+        assert_eq!(variables["TEST_KEY"], "TEST_VAL");
+        assert_eq!(variables["PATH"], "/p/bin:/bin");
+        assert_eq!(variables["AWS_ENDPOINT_URL"], "http://127.0.0.1:4566");
+        assert_eq!(variables["AWS_LAMBDA_LOG_FORMAT"], "Text");
+    }
+}

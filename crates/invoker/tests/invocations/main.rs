@@ -1,0 +1,21 @@
+//! Invocations of real functions in real environments.
+//!
+//! The sandbox's spawner is this very program, executed again, so that `main` must be ours. It
+//! prints what libtest would.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "this is a test and its runner"
+)]
+
+mod custom;
+mod failures;
+mod harness;
+mod managed;
+mod pool;
+
+fn main() {
+    sandbox::spawner_main();
+    harness::run(&[custom::TESTS, failures::TESTS, managed::TESTS, pool::TESTS]);
+}
