@@ -1,1 +1,101 @@
-//! The listener: accepts connections, authenticates, dispatches to the services, writes the request log.
+//! The listener: accepts connections, finds out who asks, runs the operation, writes the request
+//! log.
+//!
+//! One request goes: signing information → identity → route → body within the operation's limit →
+//! signature check → operation → answer. The head and body of an answer leave in one write. The
+//! same code serves the server's own port and the AWS endpoint inside each execution environment.
+//!
+//! It knows no service: what operations do, and what errors say, is up to `protocol`'s router.
+#![forbid(unsafe_code)]
+
+mod auth;
+mod body;
+mod config;
+pub mod keys;
+mod listener;
+pub mod pages;
+mod request;
+mod secret;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use clock::Clock;
+use protocol::Router;
+
+pub use auth::Authenticator;
+pub use config::Config;
+pub use pages::Pages;
+pub use secret::Secret;
+
+/// A router behind a door. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    router: Router,
+    authenticator: Authenticator,
+    pages: Pages,
+    config: Config,
+    clock: Clock,
+}
+
+impl Gateway {
+    pub fn new(
+        router: Router,
+        authenticator: Authenticator,
+        pages: Pages,
+        config: Config,
+        clock: Clock,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            router,
+            authenticator,
+            pages,
+            config,
+            clock,
+        }))
+    }
+
+    /// Serves a listener until `stop` resolves; then refuses new connections, lets running requests
+    /// finish within `drain_s`, and returns.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let listener = into_tokio(listener)?;
+        listener::serve(self, listener, self.config().max_connections, stop).await;
+        Ok(())
+    }
+
+    /// Serves the AWS endpoint of one execution environment until the future is dropped, which ends
+    /// its connections as well. The listener may live in another network namespace.
+    pub async fn serve_environment(&self, listener: TcpListener) {
+        match into_tokio(listener) {
+            Ok(listener) => {
+                let connections = self.config().max_connections_per_environment;
+                listener::serve(self, listener, connections, std::future::pending()).await;
+            }
+            Err(err) => tracing::error!(error = %err, "cannot serve an environment's endpoint"),
+        }
+    }
+
+    fn config(&self) -> &Config {
+        &self.0.config
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gateway")
+    }
+}
+
+fn into_tokio(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! Puts the server together: the only place that knows all the parts.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clock::Clock;
+use gateway::keys::{KeyFile, Keys};
+use gateway::{Authenticator, Gateway, Pages, pages};
+use invoker::{Credentials, EndpointGuard, Hooks, Invoker, Runtimes, RuntimesConfig};
+use lambda::Lambda;
+use logs::Logs;
+use protocol::Router;
+use protocol::credentials::{ServerKey, TemporaryCredentials};
+use sandbox::Sandboxes;
+use serde_json::{Value, json};
+use store::Store;
+use tokio::sync::Mutex;
+use tracing::subscriber::{NoSubscriber, with_default};
+
+use crate::commands::runtimes::public_json;
+use crate::config::{Auth, Config};
+use crate::server_key;
+
+/// An environment gets its credentials once, so they must outlive it.
+const CREDENTIALS_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// All parts of a running server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    listener: TcpListener,
+    gateway: Gateway,
+    invoker: Arc<Invoker>,
+    lambda: Arc<Lambda>,
+    sandboxes: Sandboxes,
+}
+
+impl Server {
+    /// Binds the port, opens what the data directory holds and prepares sandboxes. Clients that
+    /// connect meanwhile wait.
+    pub async fn start(mut config: Config) -> Result<Self> {
+        let listener = TcpListener::bind(config.listen).with_context(|| {
+            format!(
+                "cannot listen on {}: is another server running?",
+                config.listen
+            )
+        })?;
+        let address = listener.local_addr().context("cannot tell the port")?;
+        if config.lambda.endpoint == lambda::Config::default().endpoint {
+            config.lambda.endpoint = format!("http://{address}");
+        }
+        let data = &config.data;
+        create_private(data)?;
+        let clock = Clock::system();
+        let store = Store::open_with(&data.join("store"), clock.clone(), config.store.clone())
+            .context("cannot open the store")?;
+        let server_key = server_key::load(data)?;
+
+        let sandboxes = Sandboxes::start(config.sandbox.clone())
+            .context("cannot prepare sandboxes (`firn doctor` shows what this machine lacks)")?;
+        let runtimes = Runtimes::discover(RuntimesConfig::new(
+            config.runtimes.dir.clone(),
+            data.clone(),
+        ));
+        let logs = Logs::open(store.clone(), clock.clone()).context("cannot open the logs")?;
+        // Functions call back into the gateway, which is made of the service that runs them.
+        let gateway_of_functions = Arc::new(OnceLock::new());
+        let hooks = hooks(&logs, &server_key, &clock, &gateway_of_functions);
+        let invoker = Invoker::new(
+            config.invoker.clone(),
+            sandboxes.clone(),
+            runtimes.clone(),
+            clock.clone(),
+            hooks,
+        );
+        let code_dir = data.join("code");
+        let lambda = Lambda::open(
+            config.lambda.clone(),
+            &code_dir,
+            &store,
+            Arc::clone(&invoker),
+            clock.clone(),
+        )
+        .await
+        .context("cannot open the functions")?;
+
+        let router = Router::builder()
+            .service(Arc::clone(&lambda))
+            .service(logs)
+            .build();
+        let authenticator = match config.auth {
+            Auth::Any => Authenticator::accept_any(server_key),
+            Auth::Enforce => {
+                let keys = Keys::open(KeyFile::in_dir(data)).context("cannot read the keys")?;
+                if keys.is_empty() {
+                    tracing::warn!("there are no keys yet: make one with `firn keys create`");
+                }
+                Authenticator::enforce(keys, server_key)
+            }
+        };
+        let gateway = Gateway::new(
+            router,
+            authenticator,
+            public_pages(&lambda, &invoker, runtimes),
+            config.gateway.clone(),
+            clock,
+        );
+        // Set once; nobody else can have.
+        let _ = gateway_of_functions.set(gateway.clone());
+        Ok(Self {
+            address,
+            listener,
+            gateway,
+            invoker,
+            lambda,
+            sandboxes,
+        })
+    }
+
+    /// The address it listens on, with the real port.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves, then winds down in order: no new requests, then no new
+    /// invocations, then no environments.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
+        self.gateway
+            .serve(self.listener, stop)
+            .await
+            .context("cannot serve the port")?;
+        self.invoker.shutdown().await;
+        self.lambda.shutdown().await;
+        self.sandboxes.shutdown().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Others may pass through the data directory, as sandboxes do under users of their own, but not
+/// list it.
+fn create_private(dir: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(dir)
+        .with_context(|| {
+            format!(
+                "cannot create {}: choose another with --data",
+                dir.display()
+            )
+        })
+}
+
+fn hooks(
+    logs: &Arc<Logs>,
+    server_key: &ServerKey,
+    clock: &Clock,
+    gateway: &Arc<OnceLock<Gateway>>,
+) -> Hooks {
+    let logs = Arc::clone(logs);
+    let gateway = Arc::clone(gateway);
+    let (server_key, clock) = (server_key.clone(), clock.clone());
+    Hooks {
+        logs: Arc::new(move |batch| {
+            logs.ingest(
+                &batch.account,
+                &batch.region,
+                &batch.group,
+                &batch.stream,
+                batch.events,
+            );
+        }),
+        credentials: Arc::new(move |function| credentials(function, &server_key, &clock)),
+        endpoint: Arc::new(move |listener, _| match gateway.get().cloned() {
+            Some(gateway) => EndpointGuard::from(tokio::spawn(async move {
+                gateway.serve_environment(listener).await;
+            })),
+            // Functions only run once the server is up.
+            None => EndpointGuard::none(),
+        }),
+    }
+}
+
+/// The credentials of a function's role. One that cannot get them runs without.
+fn credentials(function: &invoker::Function, key: &ServerKey, clock: &Clock) -> Credentials {
+    let issued = function
+        .account
+        .parse()
+        .map_err(anyhow::Error::from)
+        .and_then(|account| {
+            let expiration = clock.now() + CREDENTIALS_LIFETIME;
+            let session = &function.name;
+            Ok(TemporaryCredentials::issue(
+                key,
+                account,
+                &function.role,
+                session,
+                expiration,
+            )?)
+        });
+    match issued {
+        Ok(issued) => Credentials {
+            access_key_id: issued.access_key_id,
+            secret_access_key: issued.secret_access_key,
+            session_token: issued.session_token,
+        },
+        Err(err) => {
+            tracing::error!(
+                function = function.arn,
+                "no credentials for a function: {err:#}"
+            );
+            Credentials::default()
+        }
+    }
+}
+
+fn public_pages(lambda: &Arc<Lambda>, invoker: &Arc<Invoker>, runtimes: Runtimes) -> Pages {
+    let (lambda, invoker) = (Arc::clone(lambda), Arc::clone(invoker));
+    let listing = Arc::new(RuntimeListing::new(runtimes));
+    Pages::default()
+        .page("/_firn/health", move |_| {
+            let environments = invoker.environments().len();
+            async move {
+                pages::json(&json!({
+                    "status": "ok",
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "environments": environments,
+                }))
+            }
+        })
+        .page("/_firn/runtimes", move |_| {
+            let listing = Arc::clone(&listing);
+            async move { pages::json(&listing.rows().await) }
+        })
+        .page(lambda::DOWNLOAD_PATH, move |parts| {
+            let token = parts
+                .uri
+                .path()
+                .strip_prefix(lambda::DOWNLOAD_PATH)
+                .unwrap_or_default();
+            let file = lambda.code_download(token);
+            async move {
+                match file {
+                    Some(path) => pages::file(&path, "application/zip").await,
+                    None => pages::plain(http::StatusCode::FORBIDDEN, "this link has expired\n"),
+                }
+            }
+        })
+}
+
+/// What the page of runtimes shows. Functions can ask for it as well, so it is looked up at most
+/// once a second.
+struct RuntimeListing {
+    of_functions: Runtimes,
+    /// Kept apart, because each mapping warns once, when a function first needs it.
+    for_show: Runtimes,
+    last: Mutex<Option<(Instant, Vec<Value>)>>,
+}
+
+impl RuntimeListing {
+    const FRESH: Duration = Duration::from_secs(1);
+
+    fn new(of_functions: Runtimes) -> Self {
+        let for_show = Runtimes::discover(of_functions.config().clone());
+        Self {
+            of_functions,
+            for_show,
+            last: Mutex::default(),
+        }
+    }
+
+    async fn rows(&self) -> Vec<Value> {
+        // Held across the lookup on purpose: who asks meanwhile waits for its result.
+        let mut last = self.last.lock().await;
+        if let Some((at, rows)) = &*last
+            && at.elapsed() < Self::FRESH
+        {
+            return rows.clone();
+        }
+        // `firn runtimes install` asks for this page so that the server sees what is new.
+        self.of_functions.refresh();
+        let for_show = self.for_show.clone();
+        // Runs interpreters to ask for their version, the first time.
+        let looked_up = tokio::task::spawn_blocking(move || {
+            for_show.refresh();
+            let table = with_default(NoSubscriber::new(), || for_show.table());
+            table.iter().map(public_json).collect::<Vec<_>>()
+        });
+        let rows = looked_up.await.unwrap_or_default();
+        *last = Some((Instant::now(), rows.clone()));
+        rows
+    }
+}

@@ -1,0 +1,433 @@
+//! `firn deploy`: zips a folder, creates or updates the function, and waits until it is usable.
+
+use std::io::{IsTerminal, Read, Seek};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use model::Blob;
+use model::lambda::{
+    CreateFunctionInput, Environment, EphemeralStorage, FunctionCode, FunctionConfiguration,
+    GetFunctionConfigurationInput, LastUpdateStatus, PublishVersionInput, Runtime, State,
+    UpdateFunctionCodeInput, UpdateFunctionConfigurationInput,
+};
+use serde_json::Value;
+
+use crate::cli::Global;
+use crate::client::Client;
+use crate::failure::usage;
+use crate::output::{self, Style, human_bytes};
+use crate::package::guess::{self, Family};
+use crate::package::{self, Sources, archive};
+use crate::progress;
+
+const POLL: Duration = Duration::from_millis(50);
+const WAIT_LIMIT: Duration = Duration::from_secs(300);
+
+/// Flags of `firn deploy`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A folder with the function's files, or a zip of them
+    #[arg(value_name = "DIR|ZIP")]
+    path: PathBuf,
+    /// The function's name [default: the name of the folder or zip]
+    #[arg(short, long)]
+    name: Option<String>,
+    /// Where the code starts, as in app.handler [default: found in the files]
+    #[arg(long)]
+    handler: Option<String>,
+    /// A Lambda runtime such as python3.13, nodejs22.x, provided.al2023 [default: found in the files]
+    #[arg(short, long)]
+    runtime: Option<String>,
+    /// Memory in MB
+    #[arg(short, long, value_name = "MB")]
+    memory: Option<i32>,
+    /// Seconds that one call may take
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<i32>,
+    /// An environment variable; repeat for more. Replaces all variables the function had
+    #[arg(short, long, value_name = "K=V", value_parser = parse_variable)]
+    pub env: Vec<(String, String)>,
+    /// The execution role [default: a role named firn-default in the caller's account]
+    #[arg(long, value_name = "ARN")]
+    role: Option<String>,
+    /// A few words on what the function does
+    #[arg(long)]
+    description: Option<String>,
+    /// Size of /tmp in MB
+    #[arg(long, value_name = "MB")]
+    ephemeral_storage: Option<i32>,
+    /// Publish a version of what is deployed
+    #[arg(long)]
+    publish: bool,
+    /// Point this alias at the published version (implies --publish)
+    #[arg(long)]
+    alias: Option<String>,
+    /// Do not wait until the function is usable
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<()> {
+    let client = Client::new(global)?;
+    let sources = Sources::open(&args.path).map_err(|err| usage(format!("{err:#}")))?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => package::name_from_path(&args.path)
+            .ok_or_else(|| usage("cannot make a function name of the path; pass --name"))?,
+    };
+    let found = client.find_function(&name).await?;
+    let deployment = Deployment {
+        client,
+        args,
+        sources,
+        name,
+        global,
+    };
+    let zip = deployment.zip()?;
+    match &found {
+        Some(found) => deployment.update(found, zip).await?,
+        None => deployment.create(zip).await?,
+    }
+    let publishes = deployment.args.publish || deployment.args.alias.is_some();
+    if publishes || !deployment.args.no_wait {
+        deployment.wait_until_usable().await?;
+    }
+    if publishes {
+        deployment.publish().await?;
+    }
+    deployment.tell(found.is_some()).await
+}
+
+/// One run of the command.
+#[derive(Debug)]
+struct Deployment<'a> {
+    client: Client,
+    args: Args,
+    sources: Sources,
+    name: String,
+    global: &'a Global,
+}
+
+impl Deployment<'_> {
+    async fn create(&self, zip: Vec<u8>) -> Result<()> {
+        let (runtime, handler) = self.runtime_and_handler().await?;
+        let role = self.args.role.clone().unwrap_or_else(|| {
+            let account = self.client.likely_account();
+            format!("arn:aws:iam::{account}:role/firn-default")
+        });
+        let bar = self.upload_bar(&zip);
+        let input = CreateFunctionInput {
+            function_name: self.name.clone(),
+            runtime: Some(Runtime::from(runtime.as_str())),
+            handler: Some(handler),
+            role,
+            code: FunctionCode {
+                zip_file: Some(Blob::from(zip)),
+                ..FunctionCode::default()
+            },
+            description: self.args.description.clone(),
+            timeout: self.args.timeout,
+            memory_size: self.args.memory,
+            environment: self.environment(),
+            ephemeral_storage: self
+                .args
+                .ephemeral_storage
+                .map(|size| EphemeralStorage { size }),
+            ..CreateFunctionInput::default()
+        };
+        let created = self.client.upload(&input, Some(bar.clone())).await;
+        bar.finish_and_clear();
+        created.map(drop)
+    }
+
+    async fn update(&self, found: &FunctionConfiguration, zip: Vec<u8>) -> Result<()> {
+        let bar = self.upload_bar(&zip);
+        let input = UpdateFunctionCodeInput {
+            function_name: self.name.clone(),
+            zip_file: Some(Blob::from(zip)),
+            ..UpdateFunctionCodeInput::default()
+        };
+        let updated = self.client.upload(&input, Some(bar.clone())).await;
+        bar.finish_and_clear();
+        updated?;
+
+        let input = UpdateFunctionConfigurationInput {
+            function_name: self.name.clone(),
+            runtime: self.args.runtime.as_deref().map(Runtime::from),
+            handler: self
+                .args
+                .handler
+                .clone()
+                .or_else(|| self.handler_of_new_language(found)),
+            role: self.args.role.clone(),
+            description: self.args.description.clone(),
+            timeout: self.args.timeout,
+            memory_size: self.args.memory,
+            environment: self.environment(),
+            ephemeral_storage: self
+                .args
+                .ephemeral_storage
+                .map(|size| EphemeralStorage { size }),
+            ..UpdateFunctionConfigurationInput::default()
+        };
+        let unchanged = UpdateFunctionConfigurationInput {
+            function_name: self.name.clone(),
+            ..UpdateFunctionConfigurationInput::default()
+        };
+        if input == unchanged {
+            return Ok(());
+        }
+        // A change of the configuration is refused while the code's is under way.
+        self.wait_until_usable().await?;
+        self.client.call(&input).await.map(drop)
+    }
+
+    /// A handler of the old language would not be found after a change of the runtime.
+    fn handler_of_new_language(&self, found: &FunctionConfiguration) -> Option<String> {
+        let new = guess::family_of(self.args.runtime.as_deref()?)?;
+        let old = found
+            .runtime
+            .as_ref()
+            .and_then(|runtime| guess::family_of(runtime.as_str()));
+        (old != Some(new))
+            .then(|| guess::handler_for(&self.sources, new))
+            .flatten()
+    }
+
+    fn environment(&self) -> Option<Environment> {
+        let variables = self.args.env.iter().cloned().collect();
+        (!self.args.env.is_empty()).then_some(Environment {
+            variables: Some(variables),
+        })
+    }
+
+    async fn publish(&self) -> Result<()> {
+        let input = PublishVersionInput {
+            function_name: self.name.clone(),
+            ..PublishVersionInput::default()
+        };
+        let version = self
+            .client
+            .call(&input)
+            .await?
+            .output
+            .version
+            .unwrap_or_default();
+        if let Some(alias) = &self.args.alias {
+            self.client.put_alias(&self.name, alias, &version).await?;
+        }
+        if !self.global.json {
+            let alias = self
+                .args
+                .alias
+                .as_ref()
+                .map(|alias| format!(", alias {alias} points at it"));
+            output::line(format!(
+                "published version {version}{}",
+                alias.unwrap_or_default()
+            ))?;
+        }
+        Ok(())
+    }
+
+    async fn runtime_and_handler(&self) -> Result<(String, String)> {
+        let args = &self.args;
+        let guessed = guess::guess(&self.sources);
+        let runtime = match (&args.runtime, &guessed) {
+            (Some(runtime), _) => runtime.clone(),
+            (None, Some(guess)) => {
+                self.newest_runtime(guess.family, guess.version.as_deref())
+                    .await?
+            }
+            (None, None) => {
+                return Err(usage(
+                    "cannot tell the runtime from the files (looked for bootstrap, index.mjs, \
+                     app.py and the like); pass --runtime and --handler",
+                ));
+            }
+        };
+        let family = guess::family_of(&runtime);
+        let handler = args
+            .handler
+            .clone()
+            .or_else(|| guess::handler_for(&self.sources, family?))
+            .ok_or_else(|| {
+                usage(format!(
+                    "cannot find a handler for {runtime} in the files; pass --handler, as in {}",
+                    example_handler(family)
+                ))
+            })?;
+        let guessed_any = args.runtime.is_none() || args.handler.is_none();
+        if guessed_any && !self.global.quiet && !self.global.json {
+            eprintln!("using runtime {runtime}, handler {handler}");
+        }
+        Ok((runtime, handler))
+    }
+
+    /// The runtime of the version that the sources ask for, else the newest one that the server has
+    /// the very interpreter of.
+    async fn newest_runtime(&self, family: Family, version: Option<&str>) -> Result<String> {
+        if let Some(version) = version {
+            return Ok(family.runtime(version));
+        }
+        if family == Family::Provided {
+            return Ok(family.newest().to_owned());
+        }
+        let runtimes = self.client.page("/_firn/runtimes").await?;
+        let exact = runtimes
+            .as_ref()
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter(|row| row.get("exact").and_then(Value::as_bool) == Some(true));
+        let newest = exact
+            .filter_map(|row| row.get("runtime")?.as_str())
+            .filter(|runtime| guess::family_of(runtime) == Some(family))
+            .max_by_key(|runtime| guess::release_of(runtime));
+        Ok(newest.unwrap_or_else(|| family.newest()).to_owned())
+    }
+
+    /// The bytes of the zip; a folder is zipped in a temporary file first, so that the compressor
+    /// and a growing buffer do not hold the package twice.
+    fn zip(&self) -> Result<Vec<u8>> {
+        let path = &self.args.path;
+        let files = match &self.sources {
+            Sources::Zip(..) => {
+                return std::fs::read(path)
+                    .with_context(|| format!("cannot read {}", path.display()));
+            }
+            Sources::Folder(files) => files,
+        };
+        let total = files.iter().map(|file| file.size).sum();
+        let bar = progress::bytes(self.quiet(), "zipping", total);
+        let mut temporary = tempfile::tempfile().context("cannot create a temporary file")?;
+        let written = archive::write(files, &mut temporary, &|n| bar.inc(n));
+        bar.finish_and_clear();
+        written?;
+        temporary.rewind().context("cannot read the zip back")?;
+        let mut zip = Vec::new();
+        temporary
+            .read_to_end(&mut zip)
+            .context("cannot read the zip back")?;
+        Ok(zip)
+    }
+
+    fn quiet(&self) -> bool {
+        self.global.quiet || self.global.json
+    }
+
+    /// The body holds the zip in base64, four bytes for three.
+    fn upload_bar(&self, zip: &[u8]) -> ProgressBar {
+        progress::bytes(
+            self.quiet(),
+            "uploading",
+            (zip.len() as u64).div_ceil(3) * 4,
+        )
+    }
+
+    async fn wait_until_usable(&self) -> Result<()> {
+        let spinner = progress::spinner(self.quiet(), "waiting until the function is active");
+        let waited = tokio::time::timeout(WAIT_LIMIT, async {
+            while !is_usable(self.client.find_function(&self.name).await?)? {
+                tokio::time::sleep(POLL).await;
+            }
+            Ok(())
+        });
+        let waited = waited.await;
+        spinner.finish_and_clear();
+        match waited {
+            Ok(result) => result,
+            Err(_) => bail!(
+                "the function is not active after {} s",
+                WAIT_LIMIT.as_secs()
+            ),
+        }
+    }
+
+    async fn tell(&self, existed: bool) -> Result<()> {
+        let input = GetFunctionConfigurationInput {
+            function_name: self.name.clone(),
+            ..GetFunctionConfigurationInput::default()
+        };
+        let reply = self.client.call(&input).await?;
+        if self.global.json {
+            return output::json(&reply.document()?);
+        }
+        let function = reply.output;
+        let style = Style::stdout();
+        output::line(format!(
+            "{} {} ({}, {}, {} MB, code {})",
+            style.good(if existed { "updated" } else { "created" }),
+            style.strong(&self.name),
+            function
+                .runtime
+                .map(|runtime| runtime.to_string())
+                .unwrap_or_default(),
+            function.handler.unwrap_or_default(),
+            function.memory_size.unwrap_or_default(),
+            human_bytes(
+                function
+                    .code_size
+                    .unwrap_or_default()
+                    .try_into()
+                    .unwrap_or_default()
+            ),
+        ))?;
+        output::line(function.function_arn.unwrap_or_default())?;
+        if !self.global.quiet && std::io::stderr().is_terminal() {
+            eprintln!("try: firn invoke {} -p '{{}}' --tail", self.name);
+        }
+        Ok(())
+    }
+}
+
+fn is_usable(function: Option<FunctionConfiguration>) -> Result<bool> {
+    let Some(function) = function else {
+        bail!("the function disappeared while it was being deployed");
+    };
+    let or_none = |reason: Option<String>| reason.unwrap_or_else(|| "no reason given".to_owned());
+    let state = function.state.unwrap_or(State::Active);
+    let update = function
+        .last_update_status
+        .unwrap_or(LastUpdateStatus::Successful);
+    match (state, update) {
+        (State::Failed, _) => bail!("the function failed: {}", or_none(function.state_reason)),
+        (_, LastUpdateStatus::Failed) => {
+            bail!(
+                "the update failed: {}",
+                or_none(function.last_update_status_reason)
+            )
+        }
+        (State::Active | State::Inactive, LastUpdateStatus::Successful) => Ok(true),
+        _ => Ok(false),
+    }
+}
+
+const fn example_handler(family: Option<Family>) -> &'static str {
+    match family {
+        Some(Family::Python) => "app.handler",
+        Some(Family::Node) => "index.handler",
+        Some(Family::Provided) | None => "bootstrap",
+    }
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("give a variable as NAME=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variable_keeps_equal_signs_of_its_value() {
+        assert_eq!(parse_variable("A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert!(parse_variable("A").is_err());
+        assert!(parse_variable("=x").is_err());
+    }
+}

@@ -1,0 +1,557 @@
+//! The listener as clients meet it, good ones and bad ones, over raw TCP.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::lambda::{InvokeInput, InvokeOutput};
+use protocol::credentials::ServerKey;
+use protocol::sigv4;
+use protocol::{ApiError, Caller};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+struct Echo;
+
+mod invoke {
+    use super::*;
+
+    /// Answers with the payload; a function called `who` answers with its caller.
+    pub async fn run(
+        _: &Echo,
+        caller: &Caller,
+        input: InvokeInput,
+    ) -> Result<InvokeOutput, ApiError> {
+        let payload = match input.function_name.as_str() {
+            "who" => {
+                let Caller {
+                    account,
+                    region,
+                    principal,
+                    ..
+                } = caller;
+                Some(Bytes::from(format!("{account} {region} {}", principal.arn)).into())
+            }
+            "broken" => return Err(ApiError::internal("disk on fire")),
+            _ => input.payload,
+        };
+        Ok(InvokeOutput {
+            status_code: Some(200),
+            payload,
+            ..InvokeOutput::default()
+        })
+    }
+}
+
+protocol::operations! { Echo: "Invoke" => invoke::run }
+
+struct Server {
+    address: std::net::SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+fn start(config: Config) -> Server {
+    start_with(config, Authenticator::accept_any(server_key()))
+}
+
+fn server_key() -> ServerKey {
+    ServerKey::from_bytes([7; 32])
+}
+
+fn start_with(config: Config, authenticator: Authenticator) -> Server {
+    let router = Router::builder().service(Arc::new(Echo)).build();
+    let pages = Pages::default().page("/_firn/health", |_| async {
+        pages::json(&serde_json::json!({ "status": "ok" }))
+    });
+    let gateway = Gateway::new(router, authenticator, pages, config, Clock::system());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(async move {
+        gateway
+            .serve(listener, async { drop(stopped.await) })
+            .await
+            .unwrap();
+    });
+    Server {
+        address,
+        stop: Some(stop),
+        task,
+    }
+}
+
+impl Server {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes and reads until the server closes.
+    async fn exchange(&self, request: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(request.as_ref()).await.unwrap();
+        read_to_end(&mut stream).await
+    }
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .expect("the server hangs")
+        .unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// One answer with a Content-Length.
+async fn read_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.parse().unwrap());
+            if body.len() >= length {
+                return text;
+            }
+        }
+        let mut byte = [0];
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut byte));
+        match read.await.expect("the server hangs").unwrap() {
+            0 => return text,
+            _ => answer.push(byte[0]),
+        }
+    }
+}
+
+fn invoke(function: &str, headers: &str, body: &str) -> String {
+    format!(
+        "POST /2015-03-31/functions/{function}/invocations HTTP/1.1\r\nHost: firn\r\n{headers}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn scope(access_key: &str, region: &str) -> String {
+    format!(
+        "X-Amz-Date: 20261122T000000Z\r\nAuthorization: AWS4-HMAC-SHA256 \
+         Credential={access_key}/20261122/{region}/lambda/aws4_request, \
+         SignedHeaders=host;x-amz-date, Signature={}\r\n",
+        "0".repeat(64)
+    )
+}
+
+#[tokio::test]
+async fn answers_and_keeps_the_connection() {
+    let server = start(Config::default());
+    let mut stream = server.connect().await;
+    for _ in 0..2 {
+        stream
+            .write_all(invoke("f", "", "{}").as_bytes())
+            .await
+            .unwrap();
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("{}"), "{answer}");
+        assert!(answer.contains("x-amzn-requestid: "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = start(Config::default());
+    let requests = [
+        invoke("f", "", "1"),
+        invoke("f", "", "2"),
+        invoke("f", "Connection: close\r\n", "3"),
+    ];
+    let answer = server.exchange(requests.concat()).await;
+    let bodies: Vec<_> = answer
+        .match_indices("\r\n\r\n")
+        .map(|(at, _)| &answer[at + 4..at + 5])
+        .collect();
+    assert_eq!(bodies, ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn development_credentials_choose_account_and_region() {
+    let server = start(Config::default());
+    for (headers, expected) in [
+        (
+            String::new(),
+            "000000000000 us-east-1 arn:aws:iam::000000000000:root",
+        ),
+        (
+            scope("AKIAEXAMPLE", "eu-west-1"),
+            "000000000000 eu-west-1 arn:aws:iam::000000000000:root",
+        ),
+        (
+            scope("123456789012", "us-west-2"),
+            "123456789012 us-west-2 arn:aws:iam::123456789012:root",
+        ),
+    ] {
+        let headers = format!("{headers}Connection: close\r\n");
+        let answer = server.exchange(invoke("who", &headers, "")).await;
+        assert!(answer.ends_with(expected), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn region_of_an_unsigned_request_is_taken_from_the_host() {
+    let server = start(Config::default());
+    let request = "POST /2015-03-31/functions/who/invocations HTTP/1.1\r\n\
+        Host: lambda.ap-southeast-2.amazonaws.com\r\nConnection: close\r\n\
+        Content-Length: 0\r\n\r\n";
+    let answer = server.exchange(request).await;
+    assert!(answer.contains("000000000000 ap-southeast-2 "), "{answer}");
+}
+
+#[tokio::test]
+async fn garbage_gets_an_error_and_the_server_lives_on() {
+    let server = start(Config::default());
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n\r\n\r\nx",
+        b"POST / HTTP/1.1\r\nContent-Length: nonsense\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+        b"GET /\0 HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+    ] {
+        let mut stream = server.connect().await;
+        stream.write_all(garbage).await.unwrap();
+        // The client may also just go away in the middle.
+        stream.shutdown().await.unwrap();
+        let answer = read_to_end(&mut stream).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{garbage:?}: {answer}");
+    }
+    let answer = server
+        .exchange(invoke("f", "Connection: close\r\n", "alive"))
+        .await;
+    assert!(answer.ends_with("alive"));
+}
+
+#[tokio::test]
+async fn odd_requests_get_the_errors_of_aws() {
+    let server = start(Config::default());
+    for (request, status, code) in [
+        (
+            "GET /nonsense HTTP/1.1\r\n",
+            403,
+            "MissingAuthenticationTokenException",
+        ),
+        (
+            "GET /%00%ff/%zz HTTP/1.1\r\n",
+            403,
+            "MissingAuthenticationTokenException",
+        ),
+        (
+            "GET /2015-03-31/event-source-mappings HTTP/1.1\r\n",
+            501,
+            "NotImplementedException",
+        ),
+        (
+            "POST / HTTP/1.1\r\nX-Amz-Target: Nobody.Knows\r\n",
+            400,
+            "UnknownOperationException",
+        ),
+    ] {
+        let answer = server
+            .exchange(format!("{request}Host: x\r\nConnection: close\r\n\r\n"))
+            .await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+        assert!(
+            answer.contains(&format!("x-amzn-errortype: {code}\r\n")),
+            "{request}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn cause_of_a_server_fault_is_not_shown() {
+    let server = start(Config::default());
+    let answer = server
+        .exchange(invoke("broken", "Connection: close\r\n", ""))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert!(!answer.contains("fire"), "{answer}");
+}
+
+#[tokio::test]
+async fn headers_of_64_kilobytes_pass_and_endless_ones_do_not() {
+    let server = start(Config {
+        max_head_bytes: 128 << 10,
+        ..Config::default()
+    });
+    let large = format!("X-Large: {}\r\nConnection: close\r\n", "a".repeat(64 << 10));
+    let answer = server.exchange(invoke("f", &large, "{}")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    let mut stream = server.connect().await;
+    let endless = format!("GET / HTTP/1.1\r\nX-Large: {}", "a".repeat(300 << 10));
+    // The server may close before all is written.
+    let _ = stream.write_all(endless.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431 "),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn announced_body_beyond_the_limit_is_refused_before_it_is_sent() {
+    let server = start(Config::default());
+    let head = "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: x\r\n\
+        Content-Length: 99999999999\r\n\r\n";
+    let mut stream = server.connect().await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_answer(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(
+        answer.contains("x-amzn-errortype: RequestTooLargeException"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn client_that_sends_all_before_it_reads_still_sees_the_refusal() {
+    let server = start(Config::default());
+    let body = "x".repeat(8 << 20);
+    for request in [
+        invoke("f", "", &body),
+        format!(
+            "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: x\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ),
+    ] {
+        let answer = server.exchange(request).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn body_is_only_asked_for_when_it_is_wanted() {
+    let server = start(Config::default());
+    let head = |length: usize| {
+        format!(
+            "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: x\r\n\
+             Expect: 100-continue\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let mut stream = server.connect().await;
+    stream.write_all(head(2).as_bytes()).await.unwrap();
+    let go_on = read_answer(&mut stream).await;
+    assert!(go_on.starts_with("HTTP/1.1 100 "), "{go_on}");
+    stream.write_all(b"{}").await.unwrap();
+    assert!(read_to_end(&mut stream).await.starts_with("HTTP/1.1 200 "));
+
+    let answer = server.exchange(head(7 << 20)).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_heads_and_slow_bodies_are_given_up() {
+    let server = start(Config {
+        head_timeout_s: 5,
+        body_timeout_s: 5,
+        ..Config::default()
+    });
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"POST /2015-03-31/functions/f")
+        .await
+        .unwrap();
+    assert_eq!(read_to_end_patiently(&mut stream).await, "");
+
+    let mut stream = server.connect().await;
+    let request = invoke("f", "", "ten bytes!");
+    stream
+        .write_all(&request.as_bytes()[..request.len() - 5])
+        .await
+        .unwrap();
+    let answer = read_to_end_patiently(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+/// Without a timeout of its own, which would fire first under paused time.
+async fn read_to_end_patiently(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_wait_for_their_turn() {
+    let server = start(Config {
+        max_connections: 1,
+        ..Config::default()
+    });
+    let mut first = server.connect().await;
+    first
+        .write_all(invoke("f", "", "1").as_bytes())
+        .await
+        .unwrap();
+    assert!(read_answer(&mut first).await.ends_with('1'));
+    let mut second = server.connect().await;
+    second
+        .write_all(invoke("f", "", "2").as_bytes())
+        .await
+        .unwrap();
+    drop(first);
+    assert!(read_answer(&mut second).await.ends_with('2'));
+}
+
+#[tokio::test]
+async fn stopping_finishes_running_requests_and_closes_idle_connections() {
+    let mut server = start(Config::default());
+    let mut idle = server.connect().await;
+    idle.write_all(invoke("f", "", "1").as_bytes())
+        .await
+        .unwrap();
+    assert!(read_answer(&mut idle).await.ends_with('1'));
+    let mut busy = server.connect().await;
+    let request = invoke("f", "", "12");
+    let (sent, rest) = request.split_at(request.len() - 1);
+    busy.write_all(sent.as_bytes()).await.unwrap();
+    // The page answers over another connection, so the listener has taken up the busy one.
+    server
+        .exchange("GET /_firn/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await;
+
+    drop(server.stop.take());
+    assert_eq!(read_to_end(&mut idle).await, "");
+    assert!(TcpStream::connect(server.address).await.is_err());
+    busy.write_all(rest.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut busy).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with("12"), "{answer}");
+    server.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn pages_answer_without_credentials_and_only_to_reading() {
+    let server = start(Config::default());
+    let page = |method: &str, path: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    };
+    let answer = server.exchange(page("GET", "/_firn/health")).await;
+    assert!(answer.ends_with(r#"{"status":"ok"}"#), "{answer}");
+    assert!(
+        server
+            .exchange(page("GET", "/_firn/none"))
+            .await
+            .starts_with("HTTP/1.1 404 ")
+    );
+    assert!(
+        server
+            .exchange(page("POST", "/_firn/health"))
+            .await
+            .starts_with("HTTP/1.1 405 ")
+    );
+}
+
+#[tokio::test]
+async fn head_and_body_arrive_together() {
+    let server = start(Config::default());
+    let mut stream = server.connect().await;
+    for _ in 0..20 {
+        stream
+            .write_all(invoke("f", "", "{\"a\":1}").as_bytes())
+            .await
+            .unwrap();
+        let mut buffer = [0; 4096];
+        let n = stream.read(&mut buffer).await.unwrap();
+        assert!(
+            buffer[..n].ends_with(b"{\"a\":1}"),
+            "the answer came in pieces"
+        );
+    }
+}
+
+#[tokio::test]
+async fn enforced_signatures_must_fit_key_request_and_body() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = keys::KeyFile::in_dir(dir.path());
+    let key = file
+        .create("123456789012".parse().unwrap(), "now".into())
+        .unwrap();
+    let keys = keys::Keys::open(file).unwrap();
+    let server = start_with(
+        Config::default(),
+        Authenticator::enforce(keys, server_key()),
+    );
+    let signed = |secret: &str, service: &str, body: &str| {
+        let mut parts = http::Request::post("/2015-03-31/functions/who/invocations")
+            .header("host", "firn")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let credentials = sigv4::Credentials {
+            access_key: key.access_key.clone(),
+            secret_key: secret.to_owned(),
+            session_token: None,
+        };
+        let now = Clock::system().now();
+        sigv4::sign(
+            &mut parts,
+            body.as_bytes(),
+            &credentials,
+            "eu-west-1",
+            service,
+            now,
+        )
+        .unwrap();
+        parts
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != "host")
+            .fold("Connection: close\r\n".to_owned(), |text, (name, value)| {
+                text + &format!("{name}: {}\r\n", value.to_str().unwrap())
+            })
+    };
+    let secret = key.secret_key.reveal();
+
+    let answer = server
+        .exchange(invoke("who", &signed(secret, "lambda", "{}"), "{}"))
+        .await;
+    assert!(
+        answer.ends_with("123456789012 eu-west-1 arn:aws:iam::123456789012:root"),
+        "{answer}"
+    );
+
+    for (headers, code) in [
+        (
+            signed(secret, "lambda", "other body"),
+            "InvalidSignatureException",
+        ),
+        (
+            signed("wrong secret", "lambda", "{}"),
+            "InvalidSignatureException",
+        ),
+        (signed(secret, "logs", "{}"), "InvalidSignatureException"),
+        (
+            "Connection: close\r\n".to_owned(),
+            "MissingAuthenticationTokenException",
+        ),
+    ] {
+        let answer = server.exchange(invoke("who", &headers, "{}")).await;
+        assert!(
+            answer.contains(&format!("x-amzn-errortype: {code}\r\n")),
+            "{code}: {answer}"
+        );
+    }
+}
