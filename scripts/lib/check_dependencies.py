@@ -73,7 +73,7 @@ def main() -> int:
         name = f"{package['name']} {package['version']}"
         licence = package["license"]
         if package["source"] not in (None, CRATES_IO):
-            told.append(f"{name}: comes from {package['source']}, not from crates.io")
+            told.append(f"{name}: comes from {package['source']}, not from the crate registry")
         if package["name"] in banned:
             told.append(f"{name}: is banned by deny.toml")
         if not licence:
