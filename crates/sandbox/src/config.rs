@@ -29,8 +29,9 @@ pub struct Config {
     /// First host user id of the range that environments run under. Each environment uses two.
     /// Only used when started as root.
     pub uid_base: u32,
-    /// Directory for records of what must be undone. Nobody but the server's user may be able to
-    /// write there or above.
+    /// Directory for notes on the cgroups in use, so that a later server can remove those of a
+    /// killed one wherever they are. Nobody but the server's user may be able to write there or
+    /// above. Where it cannot be written, only groups beside the server's own are cleaned up.
     pub state_dir: PathBuf,
     /// Forces a kind of freezer instead of the best that the host has.
     pub freezer: Option<Freezer>,

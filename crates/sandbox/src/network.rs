@@ -24,7 +24,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::PathBuf;
+use std::path::Path;
 
 use rustix::process::Pid;
 use rustix::thread::LinkNameSpaceType;
@@ -57,7 +57,6 @@ pub struct Router {
     links: Routes,
     on_host: Routes,
     uplink: u32,
-    forwarding: Option<Forwarding>,
     // Held for their lifetime only: the tables end with these sockets, the claim with its listener.
     _firewalls: [Firewall; 2],
     _claim: UnixListener,
@@ -128,9 +127,9 @@ impl Router {
         firewall
             .guard_router()
             .doing(|| "write the router's filter rules".into())?;
-        let forwarding = Forwarding::enable(config).doing(|| format!("write {IP_FORWARD}"))?;
+        let forwarding = Forwarding::enable().doing(|| format!("write {IP_FORWARD}"))?;
         host_firewall
-            .guard_host(&uplink, block.address(0), block.prefix, forwarding.changed)
+            .guard_host(&uplink, block.address(0), block.prefix, forwarding.ours)
             .doing(|| "write filter rules".into())?;
         Ok(Self {
             block,
@@ -138,7 +137,6 @@ impl Router {
             links,
             on_host,
             uplink: index,
-            forwarding: Some(forwarding),
             _firewalls: [host_firewall, firewall],
             _claim: claim,
         })
@@ -180,9 +178,7 @@ impl Router {
 impl Drop for Router {
     fn drop(&mut self) {
         let _ = self.on_host.delete(self.uplink);
-        if let Some(forwarding) = self.forwarding.take() {
-            forwarding.restore(&format!("{UPLINK}{}", self.block.number));
-        }
+        Forwarding::restore(&format!("{UPLINK}{}", self.block.number));
     }
 }
 
@@ -303,35 +299,33 @@ fn default_mtu() -> Option<u32> {
         .ok()
 }
 
+/// Exists while forwarding is on only because a server of ours switched it on. One place for all
+/// servers of the host, whatever their configuration: the last one switches it off again.
+const FORWARDING_NOTE: &str = "/run/firn/ip_forward_was_off";
+
 /// The host's switch for passing packets on between interfaces.
 struct Forwarding {
-    changed: bool,
-    note: PathBuf,
+    /// It was off before any server of ours ran.
+    ours: bool,
 }
 
 impl Forwarding {
-    /// Switches it on. A note on disk tells a later server that a killed one did so.
-    fn enable(config: &Config) -> io::Result<Self> {
-        let note = config.state_dir.join("ip_forward_was_off");
-        let on = fs::read_to_string(IP_FORWARD)?.trim() == "1";
-        if on {
-            return Ok(Self {
-                changed: note.exists(),
-                note,
-            });
+    /// Switches it on.
+    fn enable() -> io::Result<Self> {
+        let note = Path::new(FORWARDING_NOTE);
+        if fs::read_to_string(IP_FORWARD)?.trim() != "1" {
+            // Without a note the switch merely stays on.
+            let _ = note.parent().map(fs::create_dir_all);
+            let _ = fs::File::create_new(note);
+            fs::write(IP_FORWARD, "1")?;
         }
-        // Without a note the switch stays on if both server and spawner are killed, no more.
-        let _ = fs::create_dir_all(&config.state_dir);
-        let _ = fs::File::create_new(&note);
-        fs::write(IP_FORWARD, "1")?;
         Ok(Self {
-            changed: true,
-            note,
+            ours: note.exists(),
         })
     }
 
     /// Switches it off again, if it was and no other server uses it.
-    fn restore(self, own: &str) {
+    fn restore(own: &str) {
         let others = fs::read_dir("/sys/class/net")
             .into_iter()
             .flatten()
@@ -344,8 +338,9 @@ impl Forwarding {
                         .strip_prefix(UPLINK)
                         .is_some_and(|n| n.parse::<u32>().is_ok())
             });
-        if self.changed && !others && fs::write(IP_FORWARD, "0").is_ok() {
-            let _ = fs::remove_file(self.note);
+        let note = Path::new(FORWARDING_NOTE);
+        if note.exists() && !others && fs::write(IP_FORWARD, "0").is_ok() {
+            let _ = fs::remove_file(note);
         }
     }
 }

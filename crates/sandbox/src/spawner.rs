@@ -119,7 +119,7 @@ fn prepare(mut config: Config) -> Result<Shared, Refusal> {
             &io::ErrorKind::NotFound.into(),
         ))
     })?;
-    let tree = cgroup::Tree::discover(server, config.freezer);
+    let tree = cgroup::Tree::discover(server, config.freezer, &config.state_dir);
     abilities.cgroup = tree.kind();
     abilities.freezer = tree.freezer();
     abilities.notes.clone_from(&tree.notes);

@@ -27,6 +27,7 @@ pub struct Tree {
     v2: Option<PathBuf>,
     v2_limits: bool,
     freezer: Freezer,
+    note: Option<PathBuf>,
     /// What could not be used, for the doctor.
     pub notes: Vec<String>,
 }
@@ -50,11 +51,12 @@ pub struct Cell {
 impl Tree {
     /// Finds what this process may use, and removes what dead servers left. `freezer` forces one
     /// kind of freezer.
-    pub fn discover(server: Pid, freezer: Option<Freezer>) -> Self {
+    pub fn discover(server: Pid, freezer: Option<Freezer>, notes: &Path) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let found = parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let name = own_name(server);
         let mut tree = Self::default();
+        remove_noted(notes);
         for controller in V1_CONTROLLERS {
             let Some((_, dir)) = found.v1.iter().find(|(name, _)| name == controller) else {
                 continue;
@@ -69,7 +71,24 @@ impl Tree {
             tree.use_unified(unified, &name, server);
         }
         tree.choose_freezer(freezer);
+        tree.leave_note(notes, &name);
         tree
+    }
+
+    /// Says where the groups are: a later server may be started in another place of the hierarchy,
+    /// and would not come across them.
+    fn leave_note(&mut self, notes: &Path, name: &str) {
+        let bases = self.v1.iter().map(|(_, base)| base).chain(&self.v2);
+        let text: String = bases
+            .filter_map(|base| Some(format!("{}\n", base.to_str()?)))
+            .collect();
+        let note = notes.join(name);
+        if fs::create_dir_all(notes)
+            .and_then(|()| fs::write(&note, text))
+            .is_ok()
+        {
+            self.note = Some(note);
+        }
     }
 
     /// Where limits come from.
@@ -204,6 +223,7 @@ impl Tree {
         for base in self.v1.iter().map(|(_, base)| base).chain(&self.v2) {
             remove_tree(base);
         }
+        let _ = self.note.as_ref().map(fs::remove_file);
     }
 }
 
@@ -421,6 +441,29 @@ fn remove_stale(dir: &Path) {
     }
 }
 
+/// Removes what the notes of dead spawners name.
+fn remove_noted(notes: &Path) {
+    let entries = fs::read_dir(notes).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(is_stale) {
+            continue;
+        }
+        for base in fs::read_to_string(entry.path())
+            .unwrap_or_default()
+            .lines()
+            .map(Path::new)
+        {
+            // A damaged note must not send us anywhere else.
+            if base.file_name() == Some(&name) {
+                clear(base);
+                let _ = fs::remove_dir(base);
+            }
+        }
+        let _ = fs::remove_file(entry.path());
+    }
+}
+
 fn is_stale(name: &str) -> bool {
     let mut parts = name.strip_prefix(PREFIX).unwrap_or_default().splitn(3, '-');
     let pid = parts.next().and_then(|pid| pid.parse::<i32>().ok());
@@ -548,6 +591,24 @@ mod tests {
         ] {
             assert!(!is_stale(foreign), "{foreign}");
         }
+    }
+
+    #[test]
+    fn notes_of_the_dead_lead_to_their_groups_and_nowhere_else() {
+        let (notes, groups) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dead = groups.path().join("firn-999999999-1-5");
+        let innocent = groups.path().join("innocent");
+        fs::create_dir_all(dead.join("env-1")).unwrap();
+        fs::create_dir(&innocent).unwrap();
+        let text = format!("{}\n{}\n", dead.display(), innocent.display());
+        fs::write(notes.path().join("firn-999999999-1-5"), text).unwrap();
+        let alive = own_name(rustix::process::getpid());
+        fs::write(notes.path().join(&alive), "").unwrap();
+        remove_noted(notes.path());
+        assert!(!dead.exists());
+        assert!(innocent.exists());
+        assert!(notes.path().join(alive).exists());
+        assert!(!notes.path().join("firn-999999999-1-5").exists());
     }
 
     #[test]

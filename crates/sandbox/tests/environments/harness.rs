@@ -89,6 +89,7 @@ pub fn run(groups: &[Tests]) {
     {
         success = false;
     }
+    let _ = std::fs::remove_dir(config().state_dir);
     std::process::exit(i32::from(!success));
 }
 
@@ -139,13 +140,20 @@ fn attempt(test: Run) -> Result<(), String> {
     }
 }
 
+/// Where a server started by a test keeps its notes.
+pub const STATE_DIR: &str = "FIRN_TEST_STATE_DIR";
+
 /// Settings that work for the user running the tests.
 pub fn config() -> Config {
     let mut config = Config {
         pool_size: 1,
         ..Config::default()
     };
-    config.state_dir = std::env::temp_dir().join("firn-sandbox-tests");
+    // A server started by a test shares the notes of the test.
+    config.state_dir = std::env::var_os(STATE_DIR).map_or_else(
+        || std::env::temp_dir().join(format!("firn-sandbox-{}", std::process::id())),
+        PathBuf::from,
+    );
     // For a run on a host without user namespaces, by hand.
     config.allow.no_userns = std::env::var_os("FIRN_TEST_NO_USERNS").is_some();
     if rootless() {

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use sandbox::{Command, Error, Exit, Relaxations, Sandboxes, Spec};
 
-use crate::harness::{Outcome, config, enter, eventually, rootless, sh};
+use crate::harness::{Outcome, STATE_DIR, config, enter, eventually, rootless, sh};
 use crate::lifecycle::{count_processes, groups_of};
 use crate::tests;
 
@@ -51,6 +51,7 @@ pub fn serve_if_asked() {
 fn server(mark: &str) -> anyhow::Result<Child> {
     let mut child = std::process::Command::new(std::env::current_exe()?)
         .env(ROLE, mark)
+        .env(STATE_DIR, config().state_dir)
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
