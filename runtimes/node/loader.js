@@ -148,6 +148,7 @@ function setGlobals(modern) {
 // AWS runs Node with --expose-gc. Given at the start, the flag makes V8 throw away the code that Node ships compiled,
 // which costs more than it is worth to the few functions that use it.
 function setLazyGc() {
+  if ('gc' in globalThis) return;
   const define = (value) => Object.defineProperty(globalThis, 'gc', { value, writable: true, configurable: true });
   Object.defineProperty(globalThis, 'gc', {
     configurable: true,

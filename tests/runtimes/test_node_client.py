@@ -180,7 +180,7 @@ case("stream_malformed", "exports.handler = async () => {}; exports.handler[Symb
 
 TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 # A frame of a stack trace that is in a client or in Node: an element of a JSON array, or in a text.
-OWN = rb"(/var/runtime|/runtimes/node/|aws-lambda-ric|CLIENT|native-client|node:|<anonymous>)"
+OWN = rb"(/var/runtime|/runtimes/node/|aws-lambda-ric|CLIENT|native-client|node:|<anonymous>|async Promise.all)"
 OWN_ELEMENT = re.compile(rb',"    at [^"]*?' + OWN + rb'[^"]*"')
 OWN_LINE = re.compile(rb'(\r|\n|\\n) +at [^"\r\n\\]*?' + OWN + rb'[^"\r\n\\]*')
 
