@@ -11,8 +11,8 @@
 FIRN_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 FIRN_VENV="${FIRN_VENV:-$FIRN_ROOT/.venv}"
 
-# The oldest Rust and Node that do; the workspace's Cargo.toml says the same about Rust.
-FIRN_RUST_MINIMUM="1.91"
+# The oldest Rust and Node that do.
+FIRN_RUST_MINIMUM="$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$FIRN_ROOT/Cargo.toml")"
 FIRN_NODE_MINIMUM="18"
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
@@ -82,6 +82,8 @@ ensure_rust() {
     fi
     rustup toolchain install stable --profile minimal --component rustfmt,clippy
     rustup default stable
+    # An older compiler of the distribution may come first on the path.
+    PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
     export PATH
 }
 
