@@ -435,15 +435,11 @@ mod tests {
             "MissingAuthenticationTokenException"
         );
         let header = authorization("AKIANOBODY", "eu-west-1");
-        let headers = [
-            ("authorization", header.as_str()),
-            ("x-amz-date", "20270115T080000Z"),
-        ];
+        let unsigned_date = [("authorization", header.as_str())];
         assert_eq!(
-            code(&request(&headers, "/")),
+            code(&request(&unsigned_date, "/")),
             "IncompleteSignatureException"
         );
-        let header = header.replace("host", "host;x-amz-date");
         let headers = [
             ("authorization", header.as_str()),
             ("x-amz-date", "20270115T080000Z"),
