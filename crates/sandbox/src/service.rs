@@ -206,6 +206,10 @@ impl Service {
     pub fn destroy(&self, id: u64) {
         let Ok(spawner) = self.spawner() else { return };
         if let Err(err) = spawner.try_send(&ToSpawner::Destroy { id }) {
+            if err.kind() == std::io::ErrorKind::BrokenPipe {
+                // A spawner that has ended took its environments with it.
+                return;
+            }
             // Its control socket is closed as well, which ends it in all but pathological cases.
             tracing::warn!(error = %err, id, "could not ask the spawner to end an environment");
         }
