@@ -416,11 +416,20 @@ fn own_name(server: Pid) -> String {
 }
 
 /// When a process started, in clock ticks since boot: tells it from a later one with its number.
+/// `None` for one that has ended, also while its parent has not yet taken note of that.
 fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything; the fields after it are numbers.
+    started(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn started(stat: &str) -> Option<u64> {
+    // The name, in parentheses, may contain anything; the fields after it are a letter and numbers.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Removes the directories of spawners and servers that no longer run.
@@ -609,6 +618,15 @@ mod tests {
         assert!(innocent.exists());
         assert!(notes.path().join(alive).exists());
         assert!(!notes.path().join("firn-999999999-1-5").exists());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_running_though_its_number_is_taken() {
+        let stat =
+            |state| format!("7 (a) b) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 882466 0 0 0");
+        assert_eq!(started(&stat("S")), Some(882_466));
+        assert_eq!(started(&stat("Z")), None);
+        assert_eq!(started("7 (a"), None);
     }
 
     #[test]
