@@ -59,7 +59,7 @@ impl Server {
         let server_key = server_key::load(data)?;
 
         let sandboxes = Sandboxes::start(config.sandbox.clone())
-            .context("cannot prepare sandboxes (`firn doctor` shows what this machine lacks)")?;
+            .context("cannot prepare sandboxes (`firn doctor` shows what this machine lacks; `firn serve --allow-missing FEATURE` does without)")?;
         let runtimes = Runtimes::discover(RuntimesConfig::new(
             config.runtimes.dir.clone(),
             data.clone(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The host lacks a feature that the operator did not declare dispensable.
-    #[error("this host lacks {feature}: {detail} (to run without it, set `{flag}`)")]
+    #[error("this host lacks {feature}: {detail} (relaxation: `{flag}`)")]
     Missing {
         /// What is missing.
         feature: String,
