@@ -280,7 +280,12 @@ def runtime_environment(task: str) -> dict:
 
 def measure(arguments: argparse.Namespace) -> dict:
     bench = Bench(arguments.generator)
-    results: dict = {"machine": machine(), "command": " ".join(sys.argv)}
+    # Options only: where the binaries and the peer lie says nothing about the measurement.
+    command = (
+        f"benches/invoke/run.py --rounds {arguments.rounds} --seconds {arguments.seconds:g} "
+        f"--cold-rounds {arguments.cold_rounds}"
+    )
+    results: dict = {"machine": machine(), "command": command}
     python = shutil.which("python3", path="/usr/bin") or sys.executable
     data = tempfile.mkdtemp(prefix="firn-bench-")
     servers = []
@@ -387,7 +392,7 @@ def report(results: dict) -> str:
         "# Invoke benchmark",
         "",
         f"{facts['date']}, commit {facts['commit']}, {facts['cpu']}, {facts['cores']} cores, "
-        f"{facts['memory_gb']} GB, Linux {facts['kernel']}. Command: `scripts/bench`.",
+        f"{facts['memory_gb']} GB, Linux {facts['kernel']}. Command: `{results['command']}`.",
         "Client, server and functions share the cores. Times in ms; brackets hold the range over the "
         "rounds.",
         "",
