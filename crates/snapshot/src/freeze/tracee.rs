@@ -1,0 +1,360 @@
+//! A process that has been stopped, thread by thread.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use super::error::{Doing, FreezeError, Result, unsupported};
+use super::registers::{self, RAX};
+use super::sys::{self, Registers, Request};
+use super::{proc, registers::Snapshot};
+
+/// Stop signal of a trap that `PTRACE_INTERRUPT` caused, in the upper bits of the wait status.
+const EVENT_STOP: i32 = 128;
+/// Entry to or exit from a system call, with `OPTION_SYSGOOD`.
+const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
+pub struct Thread {
+    /// As this process numbers it.
+    pub tid: i32,
+    /// As its own namespace numbers it.
+    pub inner: i32,
+    /// As they were when it stopped.
+    pub registers: Registers,
+    pub signal_mask: u64,
+}
+
+/// A process of which every thread stands still. Dropping it lets it run on as if nothing had
+/// been.
+///
+/// All tracing is done by the operating system thread that seized it; the type cannot leave it.
+pub struct Tracee {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub memory: File,
+    pub threads: Vec<Thread>,
+    deadline: Instant,
+    /// Address of a `syscall` instruction, and of memory for its results.
+    gadget: Option<Gadget>,
+    ended: bool,
+    not_send: std::marker::PhantomData<*mut ()>,
+}
+
+#[derive(Debug, Clone)]
+struct Gadget {
+    instruction: u64,
+    scratch: u64,
+    saved: Vec<u8>,
+}
+
+/// Bytes that an injected call may use for its results.
+pub const SCRATCH: usize = 256;
+
+impl Tracee {
+    /// Stops all threads.
+    pub fn seize(pid: i32, timeout: Duration) -> Result<Self> {
+        let pidfd = sys::pidfd_open(pid).doing(|| format!("open process {pid}"))?;
+        let path = format!("/proc/{pid}/mem");
+        let memory = File::options().read(true).write(true).open(&path);
+        let mut tracee = Self {
+            pid,
+            pidfd,
+            memory: memory.doing(|| format!("open {path}"))?,
+            threads: Vec::new(),
+            deadline: deadline(timeout),
+            gadget: None,
+            ended: false,
+            not_send: std::marker::PhantomData,
+        };
+        // Threads that run can start others; when all that are there stand still, nobody can.
+        loop {
+            let known: Vec<i32> = tracee.threads.iter().map(|thread| thread.tid).collect();
+            let mut new = proc::threads(pid)?;
+            new.retain(|tid| !known.contains(tid));
+            if new.is_empty() {
+                break;
+            }
+            for tid in new {
+                tracee.seize_thread(tid)?;
+            }
+        }
+        tracee
+            .threads
+            .sort_by_key(|thread| (thread.tid != pid, thread.inner));
+        if tracee
+            .threads
+            .first()
+            .is_none_or(|thread| thread.tid != pid)
+        {
+            return Err(FreezeError::Gone);
+        }
+        for at in 0..tracee.threads.len() {
+            let thread = &tracee.threads[at];
+            let (tid, inner) = (thread.tid, thread.inner);
+            let Some(registers) = sys::registers(tid).doing(|| "read registers".into())? else {
+                return unsupported(format!("thread {inner} is not a 64-bit one"));
+            };
+            let mask = sys::signal_mask(tid).doing(|| "read the signal mask".into())?;
+            tracee.threads[at].registers = registers;
+            tracee.threads[at].signal_mask = mask;
+        }
+        Ok(tracee)
+    }
+
+    fn seize_thread(&mut self, tid: i32) -> Result<()> {
+        let options = sys::OPTION_SYSGOOD | sys::OPTION_EXITKILL;
+        // So that a filter does not see injected calls. Only root may.
+        let unfiltered = options | sys::OPTION_SUSPEND_SECCOMP;
+        let seized = sys::ptrace(
+            tid,
+            Request::Seize {
+                options: unfiltered,
+            },
+        )
+        .or_else(|_| sys::ptrace(tid, Request::Seize { options }));
+        match seized {
+            Err(err) if err.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            result => result.doing(|| format!("trace thread {tid}"))?,
+        }
+        // From here on it is ours to let go.
+        self.threads.push(Thread {
+            tid,
+            inner: 0,
+            registers: [0; sys::REGISTERS],
+            signal_mask: 0,
+        });
+        sys::ptrace(tid, Request::Interrupt).doing(|| format!("interrupt thread {tid}"))?;
+        match self.stop(tid) {
+            Ok(()) => {}
+            // A thread may end at any moment; the process does if it was the main one.
+            Err(FreezeError::Gone) if tid != self.pid => {
+                self.threads.pop();
+                return Ok(());
+            }
+            Err(err) => return Err(err),
+        }
+        let status = proc::Status::read(self.pid, &format!("task/{tid}/status"))?;
+        if let Some(thread) = self.threads.last_mut() {
+            thread.inner = status.innermost();
+        }
+        Ok(())
+    }
+
+    /// Waits until an interrupted thread stands, delivering signals that come first.
+    fn stop(&self, tid: i32) -> Result<()> {
+        loop {
+            let status = self.wait(tid)?;
+            let signal = (status >> 8) & 0xff;
+            match status >> 16 {
+                EVENT_STOP if signal == libc::SIGTRAP => return Ok(()),
+                EVENT_STOP => {
+                    return unsupported(format!("it has been stopped by signal {signal}"));
+                }
+                _ => {
+                    let go_on = Request::Continue { signal };
+                    sys::ptrace(tid, go_on).doing(|| "deliver a signal".into())?;
+                }
+            }
+        }
+    }
+
+    /// The next stop of a thread, as a wait status.
+    fn wait(&self, tid: i32) -> Result<i32> {
+        let mut pause = Duration::from_micros(5);
+        loop {
+            match sys::wait_now(tid) {
+                Ok(Some(status)) if libc::WIFSTOPPED(status) => return Ok(status),
+                Ok(Some(_)) => return Err(FreezeError::Gone),
+                Err(err) if err.raw_os_error() == Some(libc::ECHILD) => {
+                    return Err(FreezeError::Gone);
+                }
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                Err(err) => return Err(err).doing(|| format!("wait for thread {tid}")),
+                Ok(None) => {}
+            }
+            if Instant::now() > self.deadline {
+                let err = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(err).doing(|| format!("wait for thread {tid}"));
+            }
+            // Mostly it takes microseconds.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+    }
+
+    pub fn main(&self) -> &Thread {
+        &self.threads[0]
+    }
+
+    /// Ids as this process numbers them, with those inside.
+    pub fn inner_ids(&self) -> HashMap<i32, i32> {
+        let pair = |thread: &Thread| (thread.tid, thread.inner);
+        self.threads.iter().map(pair).collect()
+    }
+
+    pub fn read(&self, address: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.memory.read_exact_at(&mut bytes, address)?;
+        Ok(bytes)
+    }
+
+    pub fn read_u64(&self, address: u64) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.memory.read_exact_at(&mut bytes, address)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    /// Finds what injected calls need: an instruction, and a writable place.
+    pub fn prepare(&mut self, vmas: &[proc::Vma]) -> Result<()> {
+        let code = vmas.iter().find(|vma| vma.name == b"[vdso]");
+        let Some(code) = code else {
+            return unsupported("it has no vDSO");
+        };
+        let len = usize::try_from(code.len().min(1 << 20)).unwrap_or(0);
+        let bytes = self
+            .read(code.start, len)
+            .doing(|| "read the vDSO".into())?;
+        let Some(at) = bytes.windows(2).position(|two| two == [0x0f, 0x05]) else {
+            return unsupported("its vDSO has no system call instruction");
+        };
+        let plain = |vma: &&proc::Vma| vma.read && vma.write && !vma.shared && vma.inode == 0;
+        let stack = vmas.iter().find(|vma| vma.name == b"[stack]");
+        let place = stack.filter(plain).or_else(|| {
+            let resident = |vma: &&proc::Vma| plain(vma) && vma.resident > 0 && !vma.has(b"wf");
+            vmas.iter().find(resident)
+        });
+        let Some(place) = place else {
+            return unsupported("it has no writable memory");
+        };
+        // The low end of a stack is the part used last.
+        let saved = self
+            .read(place.start, SCRATCH)
+            .doing(|| "read memory".into())?;
+        self.gadget = Some(Gadget {
+            instruction: code.start + at as u64,
+            scratch: place.start,
+            saved,
+        });
+        Ok(())
+    }
+
+    /// Makes thread number `at` do a system call, which may write results to the address that
+    /// `arguments` is given. Returns what the call returned and the results.
+    pub fn inject(
+        &self,
+        at: usize,
+        number: libc::c_long,
+        arguments: impl FnOnce(u64) -> [u64; 4],
+    ) -> Result<(i64, Vec<u8>)> {
+        let gadget = self.gadget.as_ref();
+        let gadget = gadget
+            .ok_or_else(|| io::Error::other("not prepared"))
+            .doing(String::new)?;
+        let thread = &self.threads[at];
+        let zeroes = [0; SCRATCH];
+        let clear = self.memory.write_all_at(&zeroes, gadget.scratch);
+        clear.doing(|| "write memory".into())?;
+        let mut registers = thread.registers;
+        registers::call(
+            &mut registers,
+            gadget.instruction,
+            number.cast_unsigned(),
+            arguments(gadget.scratch),
+        );
+        let tid = thread.tid;
+        // A handler must not get in between.
+        sys::set_signal_mask(tid, u64::MAX).doing(|| "block signals".into())?;
+        sys::set_registers(tid, &registers).doing(|| "set registers".into())?;
+        for _ in 0..2 {
+            sys::ptrace(tid, Request::ToSyscall).doing(|| "inject a system call".into())?;
+            let status = self.wait(tid)?;
+            if (status >> 8) & 0xff != SYSCALL_STOP {
+                let err = io::Error::other(format!("unexpected stop {status:x}"));
+                return Err(err).doing(|| "inject a system call".into());
+            }
+        }
+        let after = sys::registers(tid).doing(|| "read registers".into())?;
+        let result = after.map_or(i64::MIN, |registers| registers[RAX].cast_signed());
+        let read = self.read(gadget.scratch, SCRATCH);
+        let bytes = read.doing(|| "read memory".into())?;
+        Ok((result, bytes))
+    }
+
+    /// Like [`Tracee::inject`] for calls that must succeed.
+    pub fn ask(
+        &self,
+        at: usize,
+        number: libc::c_long,
+        arguments: impl FnOnce(u64) -> [u64; 4],
+    ) -> Result<Vec<u8>> {
+        match self.inject(at, number, arguments)? {
+            (0.., bytes) => Ok(bytes),
+            (errno, _) => {
+                let errno = i32::try_from(-errno).unwrap_or(libc::EINVAL);
+                let err = io::Error::from_raw_os_error(errno);
+                Err(err).doing(|| format!("system call {number} in the process"))
+            }
+        }
+    }
+
+    /// Puts memory and registers back to what they were.
+    pub fn restore(&mut self) -> Result<()> {
+        if let Some(gadget) = self.gadget.take() {
+            let put_back = self.memory.write_all_at(&gadget.saved, gadget.scratch);
+            put_back.doing(|| "put memory back".into())?;
+        }
+        for thread in &self.threads {
+            let registers = Snapshot(thread.registers).to_continue();
+            let set = sys::set_registers(thread.tid, &registers);
+            set.doing(|| "put registers back".into())?;
+            let set = sys::set_signal_mask(thread.tid, thread.signal_mask);
+            set.doing(|| "put the signal mask back".into())?;
+        }
+        Ok(())
+    }
+
+    /// Ends the process. Its threads stay zombies, and its pid namespace alive, until the tracer
+    /// has seen the end of each; the main one's comes last.
+    pub fn kill(mut self) -> Result<()> {
+        sys::pidfd_kill(self.pidfd.as_fd()).doing(|| "end the process".into())?;
+        self.deadline = deadline(Duration::from_secs(30));
+        self.ended = true;
+        for thread in self.threads.iter().rev() {
+            while self.wait(thread.tid).is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// Lets threads run on, and forgets those that have ended.
+    fn release(&mut self) {
+        // Errors here mean that the process is ending.
+        let _ = self.restore();
+        self.deadline = deadline(Duration::from_secs(1));
+        for thread in self.threads.iter().rev() {
+            let detach = Request::Detach { signal: 0 };
+            if sys::ptrace(thread.tid, detach).is_ok() {
+                continue;
+            }
+            // It does not stand still (only when stopping it failed), or it has ended.
+            let _ = sys::ptrace(thread.tid, Request::Interrupt);
+            if self.stop(thread.tid).is_ok() {
+                let _ = sys::ptrace(thread.tid, detach);
+            }
+        }
+    }
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.release();
+        }
+    }
+}
+
+fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout
+}

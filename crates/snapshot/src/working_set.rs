@@ -1,0 +1,157 @@
+//! Which pages a clone has used.
+
+use std::io;
+use std::ops::Range;
+
+use crate::freeze::pagemap::{Pagemap, Pick};
+use crate::{Backing, Image, Mapping, PAGE, ScratchContent, Segment, WorkingSet};
+
+/// Ranges of the page file that lie closer than this are read as one.
+const NEAR: u64 = 8 * PAGE;
+
+/// What the clone `pid`, as this process numbers it, has used of its image since it was thawed. It
+/// may run meanwhile.
+pub fn scan(pid: i32, image: &Image) -> io::Result<WorkingSet> {
+    let map = Pagemap::open(pid)?;
+    let mut written = Vec::new();
+    let mut touched: Vec<Range<u64>> = required(image);
+    for mapping in image
+        .mappings
+        .iter()
+        .filter(|mapping| !mapping.segments.is_empty())
+    {
+        if is_writable(mapping) {
+            for (start, end) in map.runs(Pick::Private, mapping.start, mapping.end)? {
+                let parts = inside(mapping, start, end);
+                written.extend(parts.map(|(_, part)| (part.start, part.end - part.start)));
+            }
+        }
+        for (start, end) in map.runs(Pick::Present, mapping.start, mapping.end)? {
+            let parts = inside(mapping, start, end);
+            touched.extend(parts.map(|(segment, part)| in_page_file(segment, &part)));
+        }
+    }
+    let touched = merged(touched).into_iter();
+    Ok(WorkingSet {
+        written,
+        touched: touched
+            .map(|range| (range.start, range.end - range.start))
+            .collect(),
+    })
+}
+
+/// Ranges of the page file that a thaw reads before the clone runs at all, by means that cannot
+/// wait for them: stacks, shared objects, scratch files. They must be there.
+pub fn required(image: &Image) -> Vec<Range<u64>> {
+    let range = |segment: &Segment| segment.offset..segment.offset + segment.len;
+    let copied = |mapping: &&Mapping| mapping.advice.grows_down;
+    let stacks = image
+        .mappings
+        .iter()
+        .filter(copied)
+        .flat_map(|m| &m.segments);
+    let objects = image.objects.iter().flat_map(|object| &object.segments);
+    let scratch = image
+        .scratch
+        .iter()
+        .filter_map(|entry| match entry.content {
+            ScratchContent::File { len, offset } if len > 0 => {
+                Some(offset..offset + len.next_multiple_of(PAGE))
+            }
+            _ => None,
+        });
+    merged(stacks.chain(objects).map(range).chain(scratch).collect())
+}
+
+fn is_writable(mapping: &Mapping) -> bool {
+    let private = matches!(
+        mapping.backing,
+        Backing::Anonymous | Backing::Private { .. }
+    );
+    private && mapping.protection & libc::PROT_WRITE.cast_unsigned() != 0
+}
+
+/// The parts of a range that lie in segments, with these.
+fn inside(mapping: &Mapping, start: u64, end: u64) -> impl Iterator<Item = (&Segment, Range<u64>)> {
+    let first = mapping
+        .segments
+        .partition_point(move |segment| segment.start + segment.len <= start);
+    let behind = mapping.segments[first..].iter();
+    behind
+        .take_while(move |segment| segment.start < end)
+        .map(move |segment| {
+            let part = segment.start.max(start)..(segment.start + segment.len).min(end);
+            (segment, part)
+        })
+}
+
+fn in_page_file(segment: &Segment, part: &Range<u64>) -> Range<u64> {
+    let offset = segment.offset + (part.start - segment.start);
+    offset..offset + (part.end - part.start)
+}
+
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end + NEAR => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{in_page_file, inside, merged};
+    use crate::{Advice, Backing, Mapping, Segment};
+
+    fn mapping() -> Mapping {
+        let segment = |start, offset| Segment {
+            start,
+            len: 0x2000,
+            offset,
+        };
+        Mapping {
+            start: 0x10000,
+            end: 0x80000,
+            protection: 3,
+            backing: Backing::Anonymous,
+            segments: vec![
+                segment(0x10000, 0),
+                segment(0x20000, 0x2000),
+                segment(0x30000, 0x9000),
+            ],
+            advice: Advice::default(),
+        }
+    }
+
+    #[test]
+    fn only_what_comes_from_the_image_counts() {
+        let mapping = mapping();
+        let ranges = |start, end| -> Vec<_> {
+            let parts = inside(&mapping, start, end);
+            parts
+                .map(|(segment, part)| (part.start, in_page_file(segment, &part)))
+                .collect()
+        };
+        assert_eq!(ranges(0x12000, 0x20000), []);
+        assert_eq!(
+            ranges(0x11000, 0x21000),
+            [(0x11000, 0x1000..0x2000), (0x20000, 0x2000..0x3000)]
+        );
+        assert_eq!(ranges(0x31000, 0x80000), [(0x31000, 0xa000..0xb000)]);
+    }
+
+    #[test]
+    fn near_ranges_are_one() {
+        let ranges = vec![
+            0x100_000..0x101_000,
+            0..0x1000,
+            0x2000..0x3000,
+            0x2000..0x2800,
+        ];
+        assert_eq!(merged(ranges), [0..0x3000, 0x100_000..0x101_000]);
+    }
+}

@@ -1,0 +1,80 @@
+//! Java, under both collectors that fit small machines.
+
+use anyhow::{Context, Result, ensure};
+use snapshot::Memory;
+
+use crate::programs::Program;
+
+pub fn works_on() -> Result<()> {
+    if !std::path::Path::new("/usr/bin/java").exists() {
+        eprintln!("SKIPPED: no /usr/bin/java");
+        return Ok(());
+    }
+    let classes = tempfile::Builder::new()
+        .prefix("thaw")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/thaw/Server.java");
+    let compiled = std::process::Command::new("javac")
+        .args(["-d".as_ref(), classes.path().as_os_str(), source.as_ref()])
+        .status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no javac");
+        return Ok(());
+    }
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(classes.path(), std::fs::Permissions::from_mode(0o755))?;
+    let classes = classes.path().to_str().context("path")?;
+    for collector in ["-XX:+UseG1GC", "-XX:+UseSerialGC"] {
+        let args = [
+            "/usr/bin/java",
+            collector,
+            "-Xmx128m",
+            "-XX:-UsePerfData",
+            "-cp",
+            classes,
+            "Server",
+        ];
+        run(&Program::freeze(&args).context(collector)?).context(collector)?;
+    }
+    // With its file of counters, which is mapped shared from /tmp.
+    let args = ["/usr/bin/java", "-Xmx64m", "-cp", classes, "Server"];
+    run(&Program::freeze(&args).context("counters")?).context("counters")
+}
+
+fn run(program: &Program) -> Result<()> {
+    let tape = program.tape(Memory::Shared, None)?;
+    for _ in 0..4 {
+        let (mut cage, mut peer) = program.thaw(&tape)?;
+        for (question, answer) in [
+            ("add", "3"),
+            ("gc", "collected"),
+            ("threads", "8"),
+            ("npe", "NullPointerException"),
+            ("overflow", "StackOverflowError"),
+            ("scheduled", "true"),
+            ("random", "true"),
+            ("process", "42"),
+            ("allocate", "true"),
+            ("load", "true"),
+            ("clock", "true"),
+        ] {
+            let is = peer.ask(question)?;
+            ensure!(is == answer, "{question}: {is}, not {answer}");
+        }
+        // SIGQUIT makes it print all stacks; SIGTERM ends it by its hooks.
+        let host_pid = cage.host_pid;
+        let signal = |signal| {
+            // SAFETY: a process of this test, which has not been waited for.
+            unsafe { libc::kill(host_pid, signal) };
+        };
+        signal(libc::SIGQUIT);
+        ensure!(peer.ask("add")? == "3");
+        signal(libc::SIGTERM);
+        let status = cage.wait()?;
+        ensure!(status == 143, "status {status}");
+        let mut output = String::new();
+        std::io::Read::read_to_string(&mut cage.output.take().context("output")?, &mut output)?;
+        ensure!(output.contains("Full thread dump"), "{output}");
+    }
+    Ok(())
+}
