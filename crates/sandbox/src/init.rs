@@ -11,6 +11,8 @@
 
 mod launch;
 mod root;
+mod scratch;
+mod thaw;
 
 use std::collections::HashSet;
 use std::io;
@@ -77,6 +79,7 @@ struct Init<'a> {
     /// Spawned at the server's request and not yet reaped: the only ones it may signal.
     processes: HashSet<Pid>,
     pids_max: u32,
+    entered: bool,
 }
 
 fn set_up(birth: Birth<'_>) -> Result<Init<'_>, (OwnedFd, Failure)> {
@@ -97,6 +100,7 @@ fn set_up(birth: Birth<'_>) -> Result<Init<'_>, (OwnedFd, Failure)> {
             children,
             processes: HashSet::new(),
             pids_max: 0,
+            entered: false,
         }),
         Err(failure) => Err((control, failure)),
     }
@@ -207,6 +211,9 @@ fn harden(ids: Ids) -> Result<(), Failure> {
     let bits = CapabilitiesSecureBits::NO_ROOT
         | CapabilitiesSecureBits::NO_ROOT_LOCKED
         | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+        // A thaw needs its capabilities a little longer than its user; every way to run foreign
+        // code drops them in a step of its own.
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP
         | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
@@ -250,6 +257,7 @@ impl Init<'_> {
                     let gone = network::disconnect().doing(|| "cut the network".into());
                     entered = entered.and(gone);
                 }
+                self.entered = entered.is_ok();
                 let answer = match entered {
                     Ok(()) => FromInit::Entered,
                     Err(failure) => FromInit::NotEntered(failure),
@@ -258,22 +266,12 @@ impl Init<'_> {
             }
             ToInit::Spawn(spawn) => {
                 let sequence = spawn.sequence;
-                match launch::launch(self, *spawn, fds) {
-                    Ok((pid, pidfd)) => {
-                        self.processes.insert(pid);
-                        let pid = pid.as_raw_nonzero().get();
-                        let answer = FromInit::Spawned { sequence, pid };
-                        wire::send(&self.control, &answer, &[pidfd.as_fd()])
-                    }
-                    Err(launch::Refused { exec, failure }) => {
-                        let answer = FromInit::NotSpawned {
-                            sequence,
-                            exec,
-                            failure,
-                        };
-                        wire::send(&self.control, &answer, &[])
-                    }
-                }
+                let started = launch::launch(self, *spawn, fds);
+                self.answer_start(sequence, started)
+            }
+            ToInit::Thaw(order) => {
+                let started = thaw::thaw(self, order, fds).map_err(launch::Refused::from);
+                self.answer_start(order.sequence, started)
             }
             ToInit::Signal { pid, signal } => {
                 let pid = Pid::from_raw(pid).filter(|pid| self.processes.contains(pid));
@@ -285,6 +283,29 @@ impl Init<'_> {
             ToInit::SignalAll { signal } => {
                 sys::kill_all(signal);
                 Ok(())
+            }
+        }
+    }
+
+    fn answer_start(
+        &mut self,
+        sequence: u64,
+        started: Result<(Pid, OwnedFd), launch::Refused>,
+    ) -> io::Result<()> {
+        match started {
+            Ok((pid, pidfd)) => {
+                self.processes.insert(pid);
+                let pid = pid.as_raw_nonzero().get();
+                let answer = FromInit::Spawned { sequence, pid };
+                wire::send(&self.control, &answer, &[pidfd.as_fd()])
+            }
+            Err(launch::Refused { exec, failure }) => {
+                let answer = FromInit::NotSpawned {
+                    sequence,
+                    exec,
+                    failure,
+                };
+                wire::send(&self.control, &answer, &[])
             }
         }
     }

@@ -36,7 +36,8 @@
 //! 1. *Prepared*, ahead of time: namespaces of users, processes, mounts, network, IPC and names,
 //!    a root without any trace of the host's, listeners on loopback, an interface to the outside.
 //! 2. *Entered* with a [`Spec`]: limits, code, `/tmp`. The root is read-only from here on.
-//! 3. Programs are *spawned*: another user, its cgroups, no capability, the filter.
+//! 3. Programs are *spawned*: another user, its cgroups, no capability, the filter. Or a process is
+//!    brought back from an image, by playing its tape (see [`snapshot`]), which ends in the same state.
 //! 4. *Frozen* and *thawed* between invocations.
 //! 5. *Destroyed*: pid 1 is killed, and the kernel with it everything inside.
 //!
@@ -60,6 +61,7 @@ mod doctor;
 mod error;
 mod init;
 mod link;
+mod mounts;
 mod network;
 mod process;
 mod sandbox;
@@ -69,6 +71,7 @@ mod service;
 mod spawner;
 mod spec;
 mod sys;
+mod thawing;
 mod wire;
 
 pub use config::{Config, Egress, Freezer, Relaxations};
@@ -78,4 +81,4 @@ pub use process::Process;
 pub use sandbox::{Prepared, Sandbox};
 pub use sandboxes::Sandboxes;
 pub use spawner::spawner_main;
-pub use spec::{Command, Exit, Mount, Spec};
+pub use spec::{Command, Confinement, Exit, Mount, Spec, Thaw};

@@ -1,6 +1,6 @@
 //! A process inside an environment, as the server sees it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ pub struct Process {
     exits: watch::Receiver<Option<Exit>>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    report: Option<OwnedFd>,
 }
 
 impl Process {
@@ -35,7 +36,35 @@ impl Process {
             exits,
             stdout: Some(stdout),
             stderr: Some(stderr),
+            report: None,
         }
+    }
+
+    /// Adds the read end of the pipe in which a thaw says why it failed.
+    pub(crate) fn with_report(self, report: OwnedFd) -> Self {
+        Self {
+            report: Some(report),
+            ..self
+        }
+    }
+
+    /// What a thaw that failed (exit status 98 or 99) says about it; `None` when it says nothing.
+    pub fn thaw_failure(&self) -> Option<String> {
+        let mut text = [0; 4096];
+        let length = rustix::io::read(self.report.as_ref()?, &mut text).ok()?;
+        let text = String::from_utf8_lossy(text.get(..length)?);
+        Some(text.trim_end().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Its process id as the server's own pid namespace numbers it.
+    pub fn host_pid(&self) -> Result<i32, Error> {
+        let path = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
+        let text = std::fs::read_to_string(path).map_err(|err| Error::io("find a process", err))?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let pid = pid.and_then(|pid| pid.trim().parse().ok());
+        // -1 says that the process has been reaped.
+        pid.filter(|pid| *pid > 0)
+            .ok_or(Error::Ended("the process"))
     }
 
     /// Its process id inside the environment.

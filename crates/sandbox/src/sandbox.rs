@@ -16,21 +16,22 @@ use crate::cgroup::{self, Group, OomSource};
 use crate::link::Link;
 use crate::process::Process;
 use crate::service::{Service, patiently};
+use crate::thawing::Thawing;
 use crate::wire::{self, Enter, Failure, FromInit, Spawn, ToInit};
-use crate::{Command, Egress, Error, Exit, Spec, sys};
+use crate::{Command, Egress, Error, Exit, Spec, Thaw, sys};
 
 /// Numbers that `Command::fds` may ask for.
 const TARGET_FDS: std::ops::Range<i32> = 3..128;
 /// The kernel reports that memory ran out just before it kills.
 const OOM_SETTLES: Duration = Duration::from_millis(1);
-const ENDED: Error = Error::Ended("the environment");
+pub(crate) const ENDED: Error = Error::Ended("the environment");
 
 /// What the handles of one environment share.
 #[derive(Debug)]
 pub struct Environment {
     id: u64,
     service: Arc<Service>,
-    link: Link,
+    pub(crate) link: Link,
     group: Group,
     state: Mutex<State>,
     frozen: AtomicBool,
@@ -46,12 +47,12 @@ struct State {
     processes: HashMap<i32, watch::Sender<Option<Exit>>>,
 }
 
-type Started = (i32, OwnedFd, watch::Receiver<Option<Exit>>);
+pub(crate) type Started = (i32, OwnedFd, watch::Receiver<Option<Exit>>);
 
 #[derive(Debug)]
-struct NotStarted {
+pub(crate) struct NotStarted {
     exec: bool,
-    failure: Failure,
+    pub failure: Failure,
 }
 
 impl Environment {
@@ -162,6 +163,21 @@ impl Environment {
         }
     }
 
+    /// Registers a start that init is about to be asked for.
+    pub(crate) fn expect_start(
+        &self,
+    ) -> Result<(u64, oneshot::Receiver<Result<Started, NotStarted>>), Error> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if state.ended {
+            return Err(ENDED);
+        }
+        state.last_sequence += 1;
+        let sequence = state.last_sequence;
+        state.spawning.insert(sequence, sender);
+        Ok((sequence, receiver))
+    }
+
     /// Signals one process.
     pub fn signal(&self, pid: i32, signal: i32) -> Result<(), Error> {
         match self.link.try_send(&ToInit::Signal { pid, signal }) {
@@ -219,6 +235,31 @@ impl Prepared {
 
     /// Gives it limits, mounts and names. From here on it can run programs.
     pub async fn enter(self, spec: Spec) -> Result<Sandbox, Error> {
+        let entering = self.begin_enter(spec).await?;
+        entered(entering).await?;
+        Ok(Sandbox {
+            handle: self.handle,
+        })
+    }
+
+    /// Does what [`enter`](Self::enter) and [`Sandbox::thaw_process`] do, without waiting for the
+    /// one before the other.
+    pub async fn enter_thawing(
+        self,
+        spec: Spec,
+        thaw: Thaw<'_>,
+    ) -> Result<(Sandbox, Process), Error> {
+        let entering = self.begin_enter(spec).await?;
+        let thawing = Thawing::begin(&self.handle.0, thaw).await?;
+        entered(entering).await?;
+        let process = thawing.finish(&self.handle.0).await?;
+        let sandbox = Sandbox {
+            handle: self.handle,
+        };
+        Ok((sandbox, process))
+    }
+
+    async fn begin_enter(&self, spec: Spec) -> Result<Entering, Error> {
         let environment = &self.handle.0;
         check_names(&spec)?;
         limit(&environment.group, &spec)?;
@@ -264,13 +305,15 @@ impl Prepared {
             .send(&ToInit::Enter(Box::new(enter)), &fds)
             .await;
         sent.map_err(|err| Error::io("instruct the environment", err))?;
-        patiently("enter the environment", receiver)
-            .await?
-            .map_err(|_| ENDED)??;
-        Ok(Sandbox {
-            handle: self.handle,
-        })
+        Ok(receiver)
     }
+}
+
+type Entering = oneshot::Receiver<Result<(), Failure>>;
+
+async fn entered(entering: Entering) -> Result<(), Error> {
+    let entered = patiently("enter the environment", entering).await?;
+    Ok(entered.map_err(|_| ENDED)??)
 }
 
 /// Names end up in files whose syntax they must not break.
@@ -329,17 +372,7 @@ impl Sandbox {
         }
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;
-        let (sender, receiver) = oneshot::channel();
-        let sequence = {
-            let mut state = environment.state();
-            if state.ended {
-                return Err(ENDED);
-            }
-            state.last_sequence += 1;
-            let sequence = state.last_sequence;
-            state.spawning.insert(sequence, sender);
-            sequence
-        };
+        let (sequence, receiver) = environment.expect_start()?;
         let spawn = Spawn {
             sequence,
             program: text(&command.program)?,
@@ -380,6 +413,13 @@ impl Sandbox {
                 failure,
             }) => Err(failure.into()),
         }
+    }
+
+    /// Brings a process back from an image. Resolves as soon as it has begun; when the image turns
+    /// out to be unusable, the process ends, and [`Process::thaw_failure`] says why.
+    pub async fn thaw_process(&self, thaw: Thaw<'_>) -> Result<Process, Error> {
+        let thawing = Thawing::begin(&self.handle.0, thaw).await?;
+        thawing.finish(&self.handle.0).await
     }
 
     /// Stops all function processes where they are. Returns as soon as the kernel has taken the
@@ -464,7 +504,7 @@ impl Sandbox {
     }
 }
 
-fn output_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+pub(crate) fn output_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
     let (read, write) = pipe.map_err(|err| Error::io("create a pipe", err))?;
     // Only this end: the program expects a blocking one.

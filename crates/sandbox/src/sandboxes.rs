@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 
 use crate::link::Link;
 use crate::service::Service;
-use crate::spawner::MARKER;
+use crate::spawner::{FUNCTION_GID, FUNCTION_UID, MARKER};
 use crate::wire::{self, Abilities, FromSpawner, Refusal, ToSpawner};
-use crate::{Check, Config, Error, Prepared, doctor};
+use crate::{Check, Config, Confinement, Error, Prepared, doctor, seccomp};
 
 /// Time between the end of a spawner and the start of the next.
 const RESTART: Duration = Duration::from_millis(100);
@@ -68,6 +68,22 @@ impl Sandboxes {
     /// A prepared environment, from the pool or, when it is empty, as soon as one is made.
     pub async fn take(&self) -> Result<Prepared, Error> {
         self.owner.service.take().await
+    }
+
+    /// What processes are confined to, for compiling tapes. `None` where processes cannot be
+    /// brought back from images because each environment has another user.
+    pub fn confinement(&self) -> Option<Confinement> {
+        let abilities = self.owner.service.abilities();
+        abilities.userns.then(|| Confinement {
+            uid: FUNCTION_UID,
+            gid: FUNCTION_GID,
+            drop_groups: !abilities.single_user,
+            filter: if abilities.seccomp {
+                seccomp::filter()
+            } else {
+                Vec::new()
+            },
+        })
     }
 
     /// What works on this host, in the terms of [`doctor`](crate::doctor).

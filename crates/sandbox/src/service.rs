@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::link::Link;
+use crate::mounts::Spare;
 use crate::sandbox::{Environment, Prepared};
 use crate::wire::{Abilities, Failure, FromSpawner, ToSpawner};
 use crate::{Config, Error, cgroup, wire};
@@ -18,6 +19,9 @@ use crate::{Config, Error, cgroup, wire};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the pool waits after a failure before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Making an environment takes milliseconds of a processor, which whoever has just taken one needs
+/// more: as long as others are left, the pool is filled up this much later.
+const GIVE_WAY: Duration = Duration::from_millis(20);
 
 /// One server's environments.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub struct Service {
     abilities: Mutex<Abilities>,
     table: Mutex<Table>,
     pool: Mutex<Pool>,
+    spare: Mutex<Spare>,
     pub stopping: AtomicBool,
     /// True once the spawner has exited for good.
     pub finished: watch::Sender<bool>,
@@ -54,6 +59,7 @@ struct Pool {
     waiting: VecDeque<oneshot::Sender<Result<Prepared, Error>>>,
     creating: usize,
     retry_pending: bool,
+    refill_pending: bool,
     tasks: JoinSet<()>,
 }
 
@@ -71,6 +77,7 @@ impl Service {
             abilities: Mutex::default(),
             table: Mutex::default(),
             pool: Mutex::default(),
+            spare: Mutex::default(),
             stopping: AtomicBool::new(false),
             finished: watch::Sender::new(false),
         }
@@ -98,6 +105,7 @@ impl Service {
     /// The spawner has exited, and the kernel has killed all its environments.
     pub fn detach(self: &Arc<Self>) {
         *lock(&self.spawner) = None;
+        lock(&self.spare).clear();
         let (environments, opens) = {
             let mut table = lock(&self.table);
             let environments = std::mem::take(&mut table.environments);
@@ -168,10 +176,31 @@ impl Service {
     }
 
     /// Opens host paths as detached mounts.
-    pub async fn open(&self, sources: Vec<String>) -> Result<Vec<OwnedFd>, Error> {
+    pub async fn open(self: &Arc<Self>, sources: Vec<String>) -> Result<Vec<OwnedFd>, Error> {
         if sources.is_empty() {
             return Ok(Vec::new());
         }
+        let spare = lock(&self.spare).take(&sources);
+        self.open_spare(sources.clone());
+        match spare {
+            Some(mounts) => Ok(mounts),
+            None => self.open_now(sources).await,
+        }
+    }
+
+    /// Has the next set ready for whoever wants the same.
+    fn open_spare(self: &Arc<Self>, sources: Vec<String>) {
+        let service = Arc::clone(self);
+        lock(&self.pool).tasks.spawn(async move {
+            tokio::time::sleep(GIVE_WAY).await;
+            // Without it the next start opens them itself, and reports what is wrong.
+            if let Ok(mounts) = service.open_now(sources.clone()).await {
+                lock(&service.spare).put(sources, mounts);
+            }
+        });
+    }
+
+    async fn open_now(&self, sources: Vec<String>) -> Result<Vec<OwnedFd>, Error> {
         let (sender, receiver) = oneshot::channel();
         let request = lock(&self.table).expect_open(sender);
         let message = ToSpawner::Open { request, sources };
@@ -222,9 +251,13 @@ impl Service {
             loop {
                 match pool.ready.pop_front() {
                     Some(prepared) if prepared.has_ended() => {}
-                    Some(prepared) => {
+                    Some(prepared) if pool.ready.is_empty() => {
                         drop(pool);
                         self.replenish();
+                        return Ok(prepared);
+                    }
+                    Some(prepared) => {
+                        self.replenish_later(&mut pool);
                         return Ok(prepared);
                     }
                     None => break,
@@ -293,6 +326,18 @@ impl Service {
         }
         drop(pool);
         self.replenish();
+    }
+
+    fn replenish_later(self: &Arc<Self>, pool: &mut Pool) {
+        if std::mem::replace(&mut pool.refill_pending, true) {
+            return;
+        }
+        let service = Arc::clone(self);
+        pool.tasks.spawn(async move {
+            tokio::time::sleep(GIVE_WAY).await;
+            lock(&service.pool).refill_pending = false;
+            service.replenish();
+        });
     }
 
     fn retry_later(self: &Arc<Self>, pool: &mut Pool) {

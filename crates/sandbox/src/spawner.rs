@@ -22,6 +22,7 @@ use crate::network::Router;
 use crate::wire::{self, Abilities, Failure, FromSpawner, Refusal, ToSpawner};
 use crate::{Config, Egress, cgroup, seccomp, sys};
 use environment::Environment;
+pub use environment::{FUNCTION_GID, FUNCTION_UID};
 use host::Host;
 pub use template::{Layout, NEW_ROOT, hosts};
 

@@ -1,7 +1,7 @@
 //! What one environment is given, and what runs in it.
 
 use std::net::IpAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use crate::Egress;
@@ -91,6 +91,36 @@ impl Command {
         self.env.push((name.into(), value.into()));
         self
     }
+}
+
+/// A process to be brought back from an image. See [`snapshot::compile`] for what a tape is.
+#[derive(Debug, Clone, Copy)]
+pub struct Thaw<'a> {
+    /// The process id that it had, and gets again, inside.
+    pub pid: i32,
+    /// The tape, compiled for this server's [`Confinement`](crate::Confinement).
+    pub tape: BorrowedFd<'a>,
+    /// The page file, opened for reading only.
+    pub pages: BorrowedFd<'a>,
+    /// The write end of the pipe for log frames, if the image has one.
+    pub log: Option<BorrowedFd<'a>>,
+    /// The device `/dev/userfaultfd` and the socket over which the server gets the descriptor for
+    /// the clone's page faults; for tapes that want it.
+    pub userfault: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    /// A file with the image's scratch entries, encoded by [`snapshot::encode_scratch`], if there
+    /// are any.
+    pub scratch: Option<BorrowedFd<'a>>,
+}
+
+/// What function processes are made to be, which a tape has to do by itself.
+#[derive(Debug, Clone)]
+pub struct Confinement {
+    pub uid: u32,
+    pub gid: u32,
+    /// Whether supplementary groups must (and can) be dropped.
+    pub drop_groups: bool,
+    /// The system call filter; empty where the kernel has none and the operator accepted that.
+    pub filter: Vec<libc::sock_filter>,
 }
 
 /// How a process ended.

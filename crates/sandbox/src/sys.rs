@@ -27,12 +27,17 @@ pub enum Fork {
 }
 
 /// Creates a process with its own copy of the address space, in new namespaces (`CLONE_NEW*`) and,
-/// when `cgroup` is given, directly inside that cgroup of the unified hierarchy.
+/// when `cgroup` is given, directly inside that cgroup of the unified hierarchy. With `pid` it gets
+/// that number in its pid namespace, if it is free.
 ///
 /// # Safety
 /// The caller must be the only thread of its process: the child then has a consistent copy of the
 /// allocator and of every lock, and may run ordinary code.
-pub unsafe fn fork(namespaces: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+pub unsafe fn fork(
+    namespaces: libc::c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+    pid: Option<libc::pid_t>,
+) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain data for which zero means "not used".
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
@@ -43,8 +48,12 @@ pub unsafe fn fork(namespaces: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> i
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
+    if let Some(pid) = &pid {
+        args.set_tid = ptr::from_ref(pid) as u64;
+        args.set_tid_size = 1;
+    }
     // SAFETY: without CLONE_VM and without a stack this is a fork; the caller upholds that no
-    // other thread exists whose state the child would miss. `args` outlives the call.
+    // other thread exists whose state the child would miss. `args` and `pid` outlive the call.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -325,4 +334,14 @@ pub fn ignore_requests_to_end() {
         // SAFETY: SIG_IGN installs no handler, and the signals are valid.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+}
+
+/// Makes files that this thread creates from now on belong to this user and group. What it may do
+/// stays the same: the secure bits say so.
+pub fn set_file_user(uid: u32, gid: u32) {
+    // SAFETY: the call takes numbers only; a refused change leaves the old user, to whom the files
+    // then belong.
+    unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(uid) };
 }

@@ -60,6 +60,8 @@ pub enum ToInit {
     /// Comes with standard output, standard error, then one descriptor per entry of `fds`.
     /// Answered by `Spawned` or `NotSpawned`.
     Spawn(Box<Spawn>),
+    /// Comes with the descriptors that [`Thaw`] describes. Answered by `Spawned` or `NotSpawned`.
+    Thaw(Thaw),
     /// Signal one process of those spawned, if it still exists.
     Signal { pid: i32, signal: i32 },
     /// Signal all processes inside; stands in for a missing freezer.
@@ -109,6 +111,18 @@ pub struct Spawn {
     pub env: Vec<(String, String)>,
     pub cwd: String,
     pub fds: Vec<i32>,
+}
+
+/// A process to be brought back from an image. Descriptors come in this order: the output pipe, the
+/// error pipe, the report pipe, the tape, the pages; then, each if its flag says so, the pipe for
+/// log frames, the device and the socket for page faults, and the scratch files' list.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Thaw {
+    pub sequence: u64,
+    pub pid: i32,
+    pub log: bool,
+    pub userfault: bool,
+    pub scratch: bool,
 }
 
 /// What the spawner found this host able to do.

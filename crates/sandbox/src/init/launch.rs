@@ -59,7 +59,7 @@ pub fn launch(init: &Init<'_>, spawn: Spawn, fds: Vec<OwnedFd>) -> Result<(Pid, 
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "create a pipe".into())?;
     let group = init.cell.function.as_ref().map(AsFd::as_fd);
     // SAFETY: init has one thread, being a copy of the spawner.
-    let forked = unsafe { sys::fork(0, group) }.doing(|| "create a process".into())?;
+    let forked = unsafe { sys::fork(0, group, None) }.doing(|| "create a process".into())?;
     let Fork::Parent { pid, pidfd } = forked else {
         image.run(init, fds, report)
     };
@@ -183,7 +183,7 @@ impl Image {
     }
 }
 
-fn join_cgroups(init: &Init<'_>) -> io::Result<()> {
+pub(super) fn join_cgroups(init: &Init<'_>) -> io::Result<()> {
     for tasks in &init.cell.join {
         rustix::io::write(tasks, b"0")?;
     }
@@ -193,7 +193,7 @@ fn join_cgroups(init: &Init<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn limit_resources(pids_max: u32) -> io::Result<()> {
+pub(super) fn limit_resources(pids_max: u32) -> io::Result<()> {
     let processes = Some(u64::from(pids_max));
     for (resource, most) in [
         (Resource::Nofile, Some(OPEN_FILES)),

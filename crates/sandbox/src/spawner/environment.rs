@@ -13,8 +13,8 @@ use crate::wire::{Doing, Failure};
 use crate::{Config, cgroup, wire};
 
 /// The user and group that function code has inside; AWS's numbers.
-const FUNCTION_UID: u32 = 993;
-const FUNCTION_GID: u32 = 990;
+pub const FUNCTION_UID: u32 = 993;
+pub const FUNCTION_GID: u32 = 990;
 
 /// One environment: its init, and the groups of its processes.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ fn start(
     let group = cell.init.as_ref().map(AsFd::as_fd);
     let forked = shared.host.in_template(|| {
         // SAFETY: the spawner has one thread, see `spawner_main`.
-        match unsafe { sys::fork(namespaces, group) } {
+        match unsafe { sys::fork(namespaces, group, None) } {
             Ok(Fork::Child) => init::run(Birth {
                 shared,
                 cell,

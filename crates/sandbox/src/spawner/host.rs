@@ -125,7 +125,7 @@ fn current_namespace() -> Result<File, Failure> {
 
 fn try_user_namespace() -> Result<(), Failure> {
     // SAFETY: the spawner has one thread, see `spawner_main`.
-    match unsafe { sys::fork(libc::CLONE_NEWUSER, None) } {
+    match unsafe { sys::fork(libc::CLONE_NEWUSER, None, None) } {
         Ok(sys::Fork::Child) => sys::exit_now(0),
         Ok(sys::Fork::Parent { pidfd, .. }) => {
             super::reap(&pidfd);

@@ -11,6 +11,7 @@ mod harness;
 mod lifecycle;
 mod network;
 mod server;
+mod thaw;
 
 fn main() {
     sandbox::spawner_main();
@@ -21,5 +22,6 @@ fn main() {
         exhaustion::TESTS,
         network::TESTS,
         server::TESTS,
+        thaw::TESTS,
     ]);
 }
