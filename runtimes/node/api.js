@@ -80,7 +80,7 @@ class Connection {
     this.closed = true;
     const callback = this.pending;
     // Of a request on a connection that had idled, the server has seen nothing: it may be sent again.
-    err.retry = this.used && this.partial === null && this.answer === null;
+    err.retry = this.partial === null && this.answer === null;
     this.pending = null;
     if (callback !== null) callback(err);
   }
@@ -105,10 +105,21 @@ class RuntimeApi {
   next(callback) {
     // A response stream that was abandoned half-way must not end as if it were whole.
     if (this.connection !== null && this.connection.pending !== null) this.connection.close();
-    this.send(this.nextRequest, (err, status, headers, body) => {
+    const answered = (err, status, headers, body) => {
       if (!err && status !== 200) err = new Error(`Failed to get next invocation, error ${status}`);
       callback(err, headers, body);
-    });
+    };
+    this.send(this.nextRequest, answered, true);
+  }
+
+  /** Answered in each environment that is made from a snapshot. */
+  restoreNext(callback) {
+    this.get('/restore/next', callback, true);
+  }
+
+  /** Calls back with (error, status, headers, body). `waits`: the answer may be long in coming. */
+  get(path, callback, waits = false) {
+    this.send(`GET ${API}${path} HTTP/1.1\r\n${this.common}\r\n`, callback, waits);
   }
 
   postResponse(id, body, callback) {
@@ -124,6 +135,10 @@ class RuntimeApi {
     this.post('/init/error', `Lambda-Runtime-Function-Error-Type: ${type}\r\n`, body, callback);
   }
 
+  postRestoreError(body, type, callback) {
+    this.post('/restore/error', `Lambda-Runtime-Function-Error-Type: ${type}\r\n`, body, callback);
+  }
+
   /** Calls back, without arguments, when the server has answered or is gone: there is nobody to tell of a failure. */
   post(path, headers, body, callback) {
     if (typeof body !== 'string') throw new TypeError('Wrong arguments');
@@ -131,9 +146,11 @@ class RuntimeApi {
     this.send(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => callback());
   }
 
-  send(request, callback) {
+  // A request that waits changes nothing, and its connection may be lost for reasons outside: the environment was frozen
+  // and thawed meanwhile. It is sent again, once.
+  send(request, callback, waits = false) {
     const connection = this.free();
-    const retryable = connection.used;
+    const retryable = waits || connection.used;
     connection.exchange(request, (err, status, headers, body) => {
       if (err && err.retry && retryable) {
         this.free().exchange(request, callback);

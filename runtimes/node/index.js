@@ -9,6 +9,7 @@ const { RuntimeApi } = require('./api.js');
 const log = require('./log.js');
 const errors = require('./errors.js');
 const { loadHandler, handlerMetadata } = require('./loader.js');
+require('./@firn/snapshot.js');
 
 const configured = /nodejs(\d+)/.exec(process.env.AWS_EXECUTION_ENV || '');
 const modern = configured !== null && Number(configured[1]) >= 24;
@@ -17,10 +18,13 @@ errors.setModern(modern);
 log.patchConsole(modern);
 
 const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
+const snapStart = process.env.AWS_LAMBDA_INITIALIZATION_TYPE === 'snap-start';
+// Before the function: what it keeps of Math must be good in every environment.
+const takeSnapshot = snapStart ? require('./snapshot.js').takeSnapshot : () => {};
 const load = () => loadHandler(process.env.LAMBDA_TASK_ROOT || process.cwd(), process.env._HANDLER, modern);
 
 if (modern) {
-  require('./loop.js').run(api, load, handlerMetadata);
+  require('./loop.js').run(api, load, handlerMetadata, takeSnapshot);
 } else {
-  require('./loop-with-callbacks.js').run(api, load, handlerMetadata);
+  require('./loop-with-callbacks.js').run(api, load, handlerMetadata, takeSnapshot);
 }

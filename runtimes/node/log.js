@@ -29,6 +29,12 @@ function setInvocation(requestId, tenantId) {
   global[TENANT_ID] = tenantId;
 }
 
+/** Leaves no trace of the last invocation; `requestId` is what log lines show between init and the first. */
+function forgetInvocation(requestId) {
+  setInvocation(requestId, undefined);
+  delete process.env._X_AMZN_TRACE_ID;
+}
+
 function patchConsole(modern) {
   const env = process.env;
   const json = env.AWS_LAMBDA_LOG_FORMAT?.toUpperCase() === 'JSON';
@@ -122,4 +128,4 @@ function writeAll(fd, data) {
   }
 }
 
-module.exports = { logError, patchConsole, setInvocation };
+module.exports = { forgetInvocation, logError, patchConsole, setInvocation };

@@ -4,7 +4,7 @@
 
 const errors = require('./errors.js');
 const { fillContext } = require('./context.js');
-const { logError, setInvocation } = require('./log.js');
+const { forgetInvocation, logError, setInvocation } = require('./log.js');
 
 const UNCAUGHT_EXIT = 129;
 const UNHANDLED_EXIT = 128;
@@ -16,7 +16,7 @@ const beforeExit = {
   reset: () => (global[BEFORE_EXIT] = () => {}),
 };
 
-async function run(api, load, handlerMetadata) {
+async function run(api, load, handlerMetadata, takeSnapshot) {
   // The invocation that an error outside of the handler's own flow belongs to.
   let current = null;
   const onFatal = (error, exitCode) => {
@@ -52,7 +52,13 @@ async function run(api, load, handlerMetadata) {
     });
     return;
   }
-  new Runtime(api, handler, metadata, (id) => (current = id)).next();
+  const runtime = new Runtime(api, handler, metadata, (id) => (current = id));
+  takeSnapshot(api, runtime, metadata.streaming, () => {
+    current = null;
+    beforeExit.reset();
+    forgetInvocation(undefined);
+  });
+  runtime.next();
 }
 
 class Runtime {

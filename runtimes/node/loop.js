@@ -4,19 +4,20 @@
 
 const errors = require('./errors.js');
 const { fillContext } = require('./context.js');
-const { logError, setInvocation } = require('./log.js');
+const { forgetInvocation, logError, setInvocation } = require('./log.js');
 const { PROTECTED_KEYS, invokeStore } = require('./invoke-store.js');
 
 const CALLBACK_ERROR =
   'ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. You need to modify this function to use a supported handler signature to use Node.js 24 or later. For more information see https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.';
 
-async function run(api, load, handlerMetadata) {
+async function run(api, load, handlerMetadata, takeSnapshot) {
   let runtime;
   try {
     const handler = await load();
     const metadata = handlerMetadata(handler);
     if (metadata.argsNum >= 3 && !metadata.streaming) throw new errors.CallbackHandlerDeprecated(CALLBACK_ERROR);
     runtime = new Runtime(api, handler, metadata);
+    takeSnapshot(api, runtime.processor, metadata.streaming, () => forgetInvocation('-'));
   } catch (err) {
     logError('Init Error', err);
     const response = errors.toResponse(err);

@@ -1,7 +1,6 @@
-"""What goes wrong and how it is told: error objects, their log lines, the hooks around a snapshot."""
+"""What goes wrong and how it is told: error objects and their log lines."""
 
 import os
-import sys
 import time
 import traceback
 
@@ -51,28 +50,11 @@ def report_init(api, err):
     api.post_init_error(encode(error), error["errorType"])
 
 
-def run_snapshot_hooks(api):
-    try:
-        hooks = sys.modules.get("snapshot_restore_py")
-        before = hooks.get_before_snapshot() if hooks else []
-        while before:
-            # The last registered is the first to run.
-            func, args, kwargs = before.pop()
-            func(*args, **kwargs)
-        api.restore_next()
-    except BaseException as err:
-        error = make_unhandled(err)
-        log_error(error)
-        api.post_init_error(encode(error), "Runtime.BeforeSnapshotError")
-        sys.exit(64)
-    try:
-        for func, args, kwargs in hooks.get_after_restore() if hooks else []:
-            func(*args, **kwargs)
-    except BaseException as err:
-        error = make_unhandled(err)
-        log_error(error)
-        api.post_restore_error(encode(error), "Runtime.AfterRestoreError")
-        sys.exit(65)
+def log_unhandled(err):
+    """Logs an error outside of an invocation; returns the body that reports it."""
+    error = make_unhandled(err)
+    log_error(error)
+    return encode(error)
 
 
 def make_error(message, error_type, stack_trace, request_id=None):

@@ -2,7 +2,7 @@
 
 Behaves as awslambdaric does, but starts faster: it imports as little as it can, and what awslambdaric imports ahead of
 the function (`logging` above all) is set up when the function imports it. What is only needed when something goes
-wrong is in `firn_errors`, logging in `firn_logging`, unusual JSON in `firn_json`.
+wrong is in `firn_errors`, logging in `firn_logging`, unusual JSON in `firn_json`, snapshots in `firn_snapshot`.
 """
 
 import builtins
@@ -152,7 +152,7 @@ class RuntimeApi:
 
     def next(self):
         """The body of the next event and the headers that came with it, names in lower case."""
-        status, headers, body = self._exchange(self._next)
+        status, headers, body = self._exchange(self._next, waits=True)
         if status != 200:
             raise RuntimeError("Failed to get next: " + str(status))
         return body, headers
@@ -187,8 +187,25 @@ class RuntimeApi:
         self._expect(202, path, self._post(path, headers, body))
 
     def restore_next(self):
-        status, _, _ = self._exchange(self._head("GET", "/restore/next") + b"\r\n")
+        """Is answered in each environment that is made from the snapshot."""
+        status, _, _ = self._exchange(self._head("GET", "/restore/next") + b"\r\n", waits=True)
         self._expect(200, "/restore/next", status)
+
+    def priming_next(self):
+        """Body and headers of an event that may be run ahead of the snapshot; None if there is none left."""
+        return self._event_or_none("/firn/priming/next")
+
+    def warm_next(self):
+        """Body and headers of an event that is like those of invocations, for no function to see."""
+        return self._event_or_none("/firn/warm")
+
+    def post_warm(self, body):
+        self._post("/firn/warm", "Content-Type: application/json\r\n", body)
+
+    def _event_or_none(self, path):
+        # Servers that do not have these paths refuse them.
+        status, headers, body = self._exchange(self._head("GET", path) + b"\r\n")
+        return (body, headers) if status == 200 else None
 
     def _expect(self, wanted, path, status):
         if status != wanted:
@@ -209,13 +226,15 @@ class RuntimeApi:
         )
         return self._exchange(head.encode("utf-8") + body)[0]
 
-    def _exchange(self, request):
-        reused = self._socket is not None
+    def _exchange(self, request, waits=False):
+        """`waits` says that the answer may be long in coming. The connection is then lost for reasons outside (the
+        environment was frozen and thawed meanwhile), and the request, which changes nothing, is sent again."""
+        retry = waits or self._socket is not None
         try:
             return self._try(request)
-        except (ConnectionError, _NothingRead):
+        except (OSError if waits else ConnectionError, _NothingRead):
             self._drop()
-            if not reused:
+            if not retry:
                 raise
         # The server may have closed an idle connection; it has seen nothing of this request then.
         return self._try(request)
@@ -659,27 +678,37 @@ def _handle(handler, body, headers):
         raise FaultException("Runtime.MarshalError", "Unable to marshal response: %s" % err)
 
 
-def _serve(api, handler):
+def invoke(api, handler, body, headers):
+    """Runs the function for one event and posts its answer."""
     global request_id, tenant_id
-    environ = os.environ
-    while True:
-        body, headers = api.next()
-        request_id = headers.get("lambda-runtime-aws-request-id")
-        tenant_id = headers.get("lambda-runtime-aws-tenant-id")
-        invocation_id = headers.get("lambda-runtime-invocation-id")
-        trace = headers.get("lambda-runtime-trace-id")
-        if trace:
-            environ["_X_AMZN_TRACE_ID"] = trace
-        else:
-            environ.pop("_X_AMZN_TRACE_ID", None)
-        try:
-            result, content_type = _handle(handler, body, headers)
-        except Exception as err:
-            import firn_errors
+    request_id = headers.get("lambda-runtime-aws-request-id")
+    tenant_id = headers.get("lambda-runtime-aws-tenant-id")
+    invocation_id = headers.get("lambda-runtime-invocation-id")
+    trace = headers.get("lambda-runtime-trace-id")
+    if trace:
+        os.environ["_X_AMZN_TRACE_ID"] = trace
+    else:
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+    try:
+        result, content_type = _handle(handler, body, headers)
+    except Exception as err:
+        import firn_errors
 
-            firn_errors.report(api, err, invocation_id)
-        else:
-            api.post_response(request_id, result, content_type, invocation_id)
+        firn_errors.report(api, err, invocation_id)
+    else:
+        api.post_response(request_id, result, content_type, invocation_id)
+
+
+def forget_invocation():
+    """Leaves no trace of the last invocation, as if none had been."""
+    global request_id, tenant_id
+    request_id = tenant_id = None
+    os.environ.pop("_X_AMZN_TRACE_ID", None)
+
+
+def _serve(api, handler):
+    while True:
+        invoke(api, handler, *api.next())
 
 
 def main():
@@ -697,7 +726,7 @@ def main():
         firn_errors.report_init(api, err)
         sys.exit(1)
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        import firn_errors
+        import firn_snapshot
 
-        firn_errors.run_snapshot_hooks(api)
+        firn_snapshot.take(api, handler)
     _serve(api, handler)

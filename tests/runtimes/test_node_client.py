@@ -269,3 +269,174 @@ def test_what_require_finds_in_node_path(task):
     root = task({"index.js": "exports.handler = async () => require('layered')", "layer/node_modules/layered/index.js": "module.exports = 'from layer'"})
     outcome = run_firn(OLD, root, "index.handler", [{}], NODE_PATH=str(root / "layer/node_modules"))
     assert outcome.answers[0].json == "from layer"
+
+
+SNAP = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "NODE_PATH": str(CLIENT.parent)}
+HOOKS = """
+const { beforeSnapshot, afterRestore } = require('@firn/snapshot');
+const order = [];
+const later = (x) => new Promise((done) => setTimeout(() => { order.push(x); done(); }, 5));
+beforeSnapshot(() => later('b1'));
+beforeSnapshot(() => { order.push('b2'); });
+afterRestore(() => later('a1'));
+globalThis[Symbol.for('firn.snapshot')].afterRestore(() => order.push('a2'));
+exports.handler = async (event, context) => { order.push([event, context.awsRequestId.slice(-3)]); return order; };
+"""
+
+
+def kinds(outcome):
+    return [call.kind for call in outcome.calls if call.kind != "firn:warm"]
+
+
+@pytest.mark.parametrize("runtime", [OLD, NEW])
+def test_a_snapshot_is_taken_after_warming_and_priming_and_between_the_hooks(runtime, task):
+    events = [{"n": 1}, {"__headers__": {"Lambda-Runtime-Trace-Id": None}}]
+    outcome = run_firn(runtime, task({"index.js": HOOKS}), "index.handler", events, priming=[{"p": 1}, {"p": 2}], **SNAP)
+    warmed = [call.kind for call in outcome.calls].index("invocation:response")
+    assert warmed > 0 and {call.kind for call in outcome.calls[:warmed]} == {"firn:warm"}
+    assert kinds(outcome) == ["invocation:response"] * 2 + ["restore:next"] + ["invocation:response"] * 2
+    primed = [[{"p": 1}, "900"], [{"p": 2}, "901"]]
+    assert outcome.answers[-1].json == primed + ["b2", "b1", "a1", "a2", [{"n": 1}, "000"], [{}, "001"]]
+
+
+@pytest.mark.parametrize("runtime", [OLD, NEW])
+def test_a_server_without_priming_still_gets_a_snapshot(runtime, task):
+    outcome = run_firn(runtime, task({"index.js": HOOKS}), "index.handler", [{}], **SNAP)
+    assert kinds(outcome) == ["restore:next", "invocation:response"]
+    assert outcome.answers[0].json == ["b2", "b1", "a1", "a2", [{}, "000"]]
+
+
+def test_hooks_are_ignored_where_there_is_no_snapshot(task):
+    outcome = run_firn(OLD, task({"index.js": HOOKS}), "index.handler", [{}], NODE_PATH=SNAP["NODE_PATH"])
+    assert kinds(outcome) == ["invocation:response"]
+    assert outcome.answers[0].json == [[{}, "000"]]
+
+
+@pytest.mark.parametrize("runtime", [OLD, NEW])
+def test_all_kinds_of_handlers_can_be_in_a_snapshot(runtime, task):
+    sources = {
+        "stream": STREAM + "stream.end(JSON.stringify(event)); });",
+        "module": "export const handler = async (event) => event;",
+        "sync": "exports.handler = (event) => event;",
+        "callback": "exports.handler = (event, context, callback) => { setTimeout(() => {}, 5); callback(null, event); };",
+    }
+    for name, source in sources.items():
+        if (name, runtime) in {("callback", NEW), ("sync", OLD)}:
+            continue
+        root = task({"index.js": source, "package.json": json.dumps({"type": "module" if name == "module" else "commonjs"})})
+        outcome = run_firn(runtime, root, "index.handler", [{"a": 1}], priming=[{"p": 1}], **SNAP)
+        assert kinds(outcome) == ["invocation:response", "restore:next", "invocation:response"], name
+        assert [call.json for call in outcome.answers] == [{"p": 1}, {"a": 1}], name
+
+
+@pytest.mark.parametrize("runtime", [OLD, NEW])
+def test_an_error_while_priming_does_not_prevent_the_snapshot(runtime, task):
+    root = task({"index.js": "exports.handler = async (event) => event.a.b;"})
+    outcome = run_firn(runtime, root, "index.handler", [{"a": {"b": 1}}], priming=[{}], **SNAP)
+    assert kinds(outcome) == ["invocation:error", "restore:next", "invocation:response"]
+
+
+@pytest.mark.parametrize("runtime", [OLD, NEW])
+def test_a_hook_that_fails_is_reported(runtime, task):
+    hooks = "const h = require('@firn/snapshot'); exports.handler = async () => 1;\n"
+    failing = {
+        "init:error": ("h.beforeSnapshot(async () => { throw new TypeError('no'); });", "Runtime.BeforeSnapshotError", 64),
+        "restore:error": ("h.afterRestore(() => { throw new TypeError('no'); });", "Runtime.AfterRestoreError", 65),
+    }
+    for kind, (source, error_type, exit_code) in failing.items():
+        outcome = run_firn(runtime, task({"index.js": hooks + source}), "index.handler", [{}], **SNAP)
+        last = outcome.calls[-1]
+        assert (last.kind, outcome.exit_code) == (kind, exit_code)
+        assert last.headers["lambda-runtime-function-error-type"] == error_type
+        assert (last.json["errorType"], last.json["errorMessage"]) == ("TypeError", "no")
+        assert "TypeError" in outcome.text
+    outcome = run_firn(runtime, task({"index.js": hooks + "h.afterRestore(5);"}), "index.handler", [{}], **SNAP)
+    assert outcome.calls[-1].json["errorMessage"] == "A snapshot hook must be a function"
+
+
+@pytest.mark.parametrize("runtime", [OLD, NEW])
+def test_hooks_belong_to_no_invocation(runtime, task):
+    source = HOOKS + "beforeSnapshot(() => console.log('hook', process.env._X_AMZN_TRACE_ID));"
+    outcome = run_firn(runtime, task({"index.js": source}), "index.handler", [{}], priming=[{}], **SNAP)
+    request_id = "-" if runtime == NEW else "undefined"
+    assert outcome.text.split("\t", 1)[1] == request_id + "\tINFO\thook undefined\n"
+
+
+def test_math_random_is_a_good_generator_that_looks_like_the_built_in_one(task):
+    source = """
+const describe = (f) => [f.name, f.length, 'prototype' in f, typeof f(), Object.keys(Math),
+  { ...Object.getOwnPropertyDescriptor(Math, 'random'), value: 0 }];
+const { random } = Math;
+const builtIn = require('vm').runInNewContext('Math').random;
+exports.handler = async () => {
+  const n = 1 << 17, buckets = Array(64).fill(0), bits = Array(53).fill(0), seen = new Set();
+  let sum = 0, min = 1, max = 0, serial = 0, last = 0.5;
+  for (let i = 0; i < n; i++) {
+    const x = random();
+    seen.add(x); sum += x; min = Math.min(min, x); max = Math.max(max, x);
+    serial += (x - 0.5) * (last - 0.5); last = x;
+    buckets[Math.floor(x * 64)]++;
+    let whole = BigInt(x * 2 ** 53);
+    for (let b = 0; b < 53; b++, whole >>= 1n) if (whole & 1n) bits[b]++;
+  }
+  const expected = n / 64;
+  return { own: describe(random), builtIn: describe(builtIn), same: random === Math.random, distinct: seen.size / n,
+    mean: sum / n, min, max, serial: serial / n, chi2: buckets.reduce((s, k) => s + (k - expected) ** 2 / expected, 0),
+    bits: bits.map((k) => k / n) };
+};"""
+    answer = run_firn(OLD, task({"index.js": source}), "index.handler", [{}], **SNAP).answers[0].json
+    assert answer["own"] == answer["builtIn"]
+    assert answer["same"] and answer["distinct"] == 1
+    assert abs(answer["mean"] - 0.5) < 0.01 and 0 <= answer["min"] < 0.001 and 0.999 < answer["max"] < 1
+    # 63 degrees of freedom: beyond 130 once in a million runs.
+    assert answer["chi2"] < 130 and abs(answer["serial"]) < 0.002
+    assert all(0.49 < share < 0.51 for share in answer["bits"])
+
+
+def test_math_random_is_left_alone_where_there_is_no_snapshot(task):
+    root = task({"index.js": "exports.handler = async () => Math.random.toString()"})
+    assert "native code" in run_firn(OLD, root, "index.handler", [{}]).answers[0].json
+
+
+def test_the_caches_of_random_values_are_empty_in_the_snapshot(task):
+    """A draw that fills a cache makes a request to OpenSSL, which async hooks see."""
+    source = """
+const crypto = require('crypto');
+let fills = 0;
+const hook = require('async_hooks').createHook({ init(id, type) { if (type === 'RANDOMBYTESREQUEST') fills++; } });
+const fill = (draw) => { fills = 0; hook.enable(); draw(); hook.disable(); return fills; };
+const uuid = () => crypto.randomUUID(), web = () => globalThis.crypto.randomUUID(), int = () => crypto.randomInt(2);
+for (let i = 0; i < 300; i++) { uuid(); int(); }
+exports.handler = async () => [fill(uuid), fill(web), fill(int), fill(int)];
+"""
+    root = task({"index.js": source})
+    assert run_firn(NEW, root, "index.handler", [{}], **SNAP).answers[0].json == [1, 0, 1, 0]
+
+
+def test_a_cache_that_was_filled_while_the_snapshot_was_taken_is_filled_again(task):
+    source = """
+const crypto = require('crypto');
+const { beforeSnapshot, afterRestore } = require('@firn/snapshot');
+let fills = 0;
+const hook = require('async_hooks').createHook({ init(id, type) { if (type === 'RANDOMBYTESREQUEST') fills++; } });
+beforeSnapshot(() => {
+  hook.enable();
+  if (%s) setTimeout(() => crypto.randomUUID(), 10);
+});
+afterRestore(() => hook.disable());
+exports.handler = async () => fills;"""
+    fills = {}
+    for drawn in ("false", "true"):
+        outcome = run_firn(OLD, task({"index.js": source % drawn}), "index.handler", [{}], restore_after=0.1, **SNAP)
+        fills[drawn] = outcome.answers[0].json
+    # The one by the timer, and one of each cache after the restore.
+    assert fills["true"] == fills["false"] + 3
+
+
+def test_a_connection_that_is_lost_while_waiting_for_the_restore_is_made_again_once(task):
+    root = task({"index.js": "exports.handler = async () => 1"})
+    outcome = run_firn(OLD, root, "index.handler", [{}], lost_restores=1, **SNAP)
+    assert kinds(outcome) == ["restore:next", "restore:next", "invocation:response"]
+    outcome = run_firn(OLD, root, "index.handler", [{}], lost_restores=2, **SNAP)
+    assert kinds(outcome) == ["restore:next", "restore:next", "init:error"]
+    assert outcome.exit_code == 64

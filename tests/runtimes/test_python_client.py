@@ -385,3 +385,101 @@ def test_starts_without_the_modules_that_make_python_slow(task):
         loaded = set(run_firn(python, root, "app.handler", [{"a": [1.5]}]).answers[0].json)
         slow = {"logging", "re", "json", "traceback", "socket", "http", "urllib", "threading", "enum", "decimal", "site", "typing"}
         assert not loaded & slow
+
+
+def test_a_snapshot_is_taken_after_warming_and_priming_and_between_the_hooks(task):
+    source = HOOKS + """
+import gc
+frozen = gc.get_freeze_count()
+register_after_restore(lambda: order.append(('frozen', gc.get_freeze_count() > frozen + 1000)))
+def handler(event, context):
+    order.append([event, context.aws_request_id[-3:]])
+    return order
+"""
+    events = [{"n": 1}, {"__headers__": {"Lambda-Runtime-Trace-Id": None}}]
+    for python in PYTHONS.values():
+        outcome = run_firn(python, task({"app.py": source}), "app.handler", events, priming=[{"p": 1}, {"p": 2}], **SNAP)
+        kinds = [call.kind for call in outcome.calls]
+        warmed = kinds.index("invocation:response")
+        assert warmed > 0 and kinds[:warmed] == ["firn:warm"] * warmed
+        # The events that warm the client are not for the function.
+        assert kinds[warmed:] == ["invocation:response"] * 2 + ["restore:next"] + ["invocation:response"] * 2
+        primed = [[{"p": 1}, "900"], [{"p": 2}, "901"]]
+        hooks = ["b2", "b1", "a1", "a2", ["frozen", True]]
+        assert outcome.answers[-1].json == primed + hooks + [[{"n": 1}, "000"], [{}, "001"]]
+
+
+def test_an_error_while_priming_does_not_prevent_the_snapshot(task):
+    root = task({"app.py": "def handler(event, context): return 1 / event['x']"})
+    outcome = run_firn(ANY, root, "app.handler", [{"x": 2}], priming=[{"x": 0}, {"x": 1}], **SNAP)
+    assert [call.kind for call in outcome.calls if call.kind != "firn:warm"] == [
+        "invocation:error", "invocation:response", "restore:next", "invocation:response",
+    ]
+    assert outcome.answers[-1].json == 0.5
+
+
+def test_hooks_belong_to_no_invocation(task):
+    source = """
+import logging, os
+from snapshot_restore_py import register_before_snapshot
+register_before_snapshot(lambda: logging.warning('in a hook, %s', os.environ.get('_X_AMZN_TRACE_ID')))
+def handler(event, context): pass
+"""
+    outcome = run_firn(ANY, task({"app.py": source}), "app.handler", [{}], priming=[{}], **SNAP)
+    assert re.fullmatch(r"\[WARNING\]\t[^\t]*\t\tin a hook, None\n", outcome.text)
+
+
+SEEDED = """
+import random, ssl, tempfile, uuid
+from snapshot_restore_py import register_before_snapshot, register_after_restore
+random.seed(1)
+next(tempfile._get_candidate_names())
+tempfile._name_sequence._rng.seed(1)
+def draw(): return [random.random(), next(tempfile._get_candidate_names())]
+before = draw()
+def again():
+    random.seed(1)
+    tempfile._name_sequence._rng.seed(1)
+register_before_snapshot(again)
+def handler(event, context): return [before, draw()]
+"""
+
+
+def test_generators_are_seeded_again_after_a_restore(task):
+    before, after = run_firn(ANY, task({"app.py": SEEDED}), "app.handler", [{}], **SNAP).answers[0].json
+    assert before[0] != after[0] and before[1] != after[1]
+    # Without a snapshot nobody touches them.
+    root = task({"app.py": SEEDED.replace("register_before_snapshot(again)", "again()")})
+    before, after = run_firn(ANY, root, "app.handler", [{}]).answers[0].json
+    assert before == after
+
+
+def test_numpy_is_seeded_again_but_a_generator_of_the_function_is_not_touched(task):
+    numpy = """
+seeds = []
+def seed(*args):
+    seeds.append(args)
+    if fails: raise TypeError('can only re-seed a MT19937 BitGenerator')
+"""
+    source = "import numpy.random\nnumpy.random.fails = %s\ndef handler(event, context): return numpy.random.seeds"
+    for fails in (False, True):
+        root = task({"numpy/__init__.py": "", "numpy/random.py": numpy, "app.py": source % fails})
+        assert run_firn(ANY, root, "app.handler", [{}], **SNAP).answers[0].json == [[]]
+
+
+def test_nothing_is_imported_only_to_be_seeded(task):
+    root = task({"app.py": "import sys\ndef handler(event, context): return sorted(sys.modules)"})
+    loaded = set(run_firn(ANY, root, "app.handler", [{}], **SNAP).answers[0].json)
+    assert not loaded & {"random", "ssl", "tempfile", "numpy", "uuid", "secrets"}
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_connection_that_is_lost_while_waiting_for_the_restore_is_made_again_once(task, lost):
+    root = task({"app.py": "def handler(event, context): return 1"})
+    outcome = run_firn(ANY, root, "app.handler", [{}], lost_restores=lost, **SNAP)
+    kinds = [call.kind for call in outcome.calls]
+    if lost == 1:
+        assert kinds == ["restore:next", "restore:next", "invocation:response"]
+    else:
+        assert kinds == ["restore:next", "restore:next", "init:error"]
+        assert outcome.exit_code == 64

@@ -77,7 +77,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, event["body"], event["headers"].items())
         elif self.path == PREFIX + "/restore/next":
             self.server.api.record(Call(self.path, dict(self.headers), b""))
-            self.answer(200)
+            if self.server.api.restore():
+                self.answer(200)
+            else:
+                self.close_connection = True
+        elif self.path.startswith(PREFIX + "/firn/"):
+            event = self.server.api.snapshot_event(self.path)
+            if event is None:
+                self.answer(404)
+            else:
+                self.answer(event["status"], event["body"], event["headers"].items())
         else:
             self.answer(404)
 
@@ -119,8 +128,15 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class ToyApi:
-    def __init__(self, events, status=202):
+    """`priming`: the events that are run ahead of the snapshot; without them the server knows nothing of priming.
+    `lost_restores`: how often the connection is lost instead of an answer to `restore/next`, which comes after
+    `restore_after` seconds."""
+
+    def __init__(self, events, status=202, priming=None, lost_restores=0, restore_after=0):
         self.status = status
+        self.priming = None if priming is None else [make_event(900 + n, event) for n, event in enumerate(priming)]
+        self.lost_restores, self.restore_after = lost_restores, restore_after
+        self.warmed = 0
         self.calls = []
         self.changed = threading.Condition()
         self.events = queue.Queue()
@@ -144,6 +160,23 @@ class ToyApi:
                 self.waiting = True
                 self.changed.notify_all()
         return self.events.get()
+
+    def snapshot_event(self, path):
+        """What a server that knows priming answers; None from one that does not."""
+        if self.priming is None:
+            return None
+        if path == PREFIX + "/firn/warm":
+            self.warmed += 1
+            return {"status": 200, **make_event(800, {})}
+        assert path == PREFIX + "/firn/priming/next"
+        if not self.priming:
+            return {"status": 204, "headers": {}, "body": b""}
+        return {"status": 200, **self.priming.pop(0)}
+
+    def restore(self):
+        time.sleep(self.restore_after)
+        self.lost_restores -= 1
+        return self.lost_restores < 0
 
     def record(self, call):
         with self.changed:
@@ -204,9 +237,12 @@ def environment(runtime, handler, task_root, address, **extra):
     }
 
 
-def run(command, runtime, handler, task_root, events, status=202, framed=False, timeout=20, **extra_env):
+def run(
+    command, runtime, handler, task_root, events, status=202, framed=False, timeout=20,
+    priming=None, lost_restores=0, restore_after=0, **extra_env,
+):
     """Runs a client until it has answered all events or ended."""
-    api = ToyApi(events, status)
+    api = ToyApi(events, status, priming, lost_restores, restore_after)
     env = environment(runtime, handler, task_root, api.address, **extra_env)
     reader, writer = os.pipe()
     if framed:
