@@ -10,6 +10,11 @@
 std::arch::global_asm!(
     ".pushsection .rodata.firn_tape, \"a\", @progbits",
     ".balign 64",
+    // Seen by every part of the program, whichever part of this crate the compiler puts it in.
+    ".globl firn_tape_blob_start",
+    ".hidden firn_tape_blob_start",
+    ".globl firn_tape_blob_end",
+    ".hidden firn_tape_blob_end",
     "firn_tape_blob_start:",
     "2:",
     "mov rax, [r12]",
