@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use chunks::{Chunks, Key};
 use clock::Clock;
 use gateway::keys::{KeyFile, Keys};
 use gateway::{Authenticator, Gateway, Pages, pages};
@@ -19,6 +20,7 @@ use store::Store;
 use tokio::sync::Mutex;
 use tracing::subscriber::{NoSubscriber, with_default};
 
+use crate::admin;
 use crate::commands::runtimes::public_json;
 use crate::config::{Auth, Config};
 use crate::server_key;
@@ -64,14 +66,19 @@ impl Server {
             config.runtimes.dir.clone(),
             data.clone(),
         ));
+        let images = images(&config, &clock)?;
         let logs = Logs::open(store.clone(), clock.clone()).context("cannot open the logs")?;
         // Functions call back into the gateway, which is made of the service that runs them.
         let gateway_of_functions = Arc::new(OnceLock::new());
         let hooks = hooks(&logs, &server_key, &clock, &gateway_of_functions);
-        let invoker = Invoker::new(
+        let use_of_snapshots = config.snapstart.use_of.clone();
+        config.lambda.snap_start = use_of_snapshots.mode;
+        config.invoker.snapstart = use_of_snapshots;
+        let invoker = Invoker::with_images(
             config.invoker.clone(),
             sandboxes.clone(),
             runtimes.clone(),
+            images.clone(),
             clock.clone(),
             hooks,
         );
@@ -103,7 +110,12 @@ impl Server {
         let gateway = Gateway::new(
             router,
             authenticator,
-            public_pages(&lambda, &invoker, runtimes),
+            admin::pages(
+                public_pages(&lambda, &invoker, runtimes),
+                &lambda,
+                &invoker,
+                &images,
+            ),
             config.gateway.clone(),
             clock,
         );
@@ -137,6 +149,14 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Opens the store of snapshots, with the key that they are encrypted with.
+fn images(config: &Config, clock: &Clock) -> Result<Chunks> {
+    let images = &config.snapstart.images;
+    let key = Key::load_or_create(&images.key_file).context("cannot use the key of snapshots")?;
+    Chunks::open(images.store_config(), key, clock.clone())
+        .context("cannot open the store of snapshots")
 }
 
 /// Others may pass through the data directory, as sandboxes do under users of their own, but not
@@ -187,12 +207,12 @@ fn hooks(
 
 /// The credentials of a function's role. One that cannot get them runs without.
 fn credentials(function: &invoker::Function, key: &ServerKey, clock: &Clock) -> Credentials {
+    let expiration = clock.now() + CREDENTIALS_LIFETIME;
     let issued = function
         .account
         .parse()
         .map_err(anyhow::Error::from)
         .and_then(|account| {
-            let expiration = clock.now() + CREDENTIALS_LIFETIME;
             let session = &function.name;
             Ok(TemporaryCredentials::issue(
                 key,
@@ -207,6 +227,7 @@ fn credentials(function: &invoker::Function, key: &ServerKey, clock: &Clock) -> 
             access_key_id: issued.access_key_id,
             secret_access_key: issued.secret_access_key,
             session_token: issued.session_token,
+            expiration: Some(expiration),
         },
         Err(err) => {
             tracing::error!(

@@ -61,6 +61,8 @@ pub enum Command {
     Invoke(commands::invoke::Args),
     /// List functions, or show one
     Functions(commands::functions::Args),
+    /// Show what is frozen, where it lies and how fast it thaws
+    Snapshots(commands::snapshots::Args),
     /// Print or follow a function's log
     Logs(commands::logs::Args),
     /// Delete a function

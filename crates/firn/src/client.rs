@@ -1,6 +1,7 @@
 //! A small typed, signed client for the server's own AWS APIs. Commands go through the same door as
 //! every other client, so they work against a remote server and with `--auth enforce`.
 
+mod admin;
 pub mod lambda;
 pub mod settings;
 mod signature;

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod logs;
 pub mod runtimes;
 pub mod serve;
+pub mod snapshots;
 mod version;
 
 use anyhow::Result;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Deploy(args) => block_on(deploy::run(args, &global)),
         Command::Invoke(args) => block_on(invoke::run(args, &global)),
         Command::Functions(args) => block_on(functions::run(args, &global)),
+        Command::Snapshots(args) => block_on(snapshots::run(args, &global)),
         Command::Logs(args) => block_on(logs::run(args, &global)),
         Command::Delete(args) => block_on(delete::run(args, &global)),
         Command::Runtimes(args) => runtimes::run(args, &global),

@@ -3,6 +3,7 @@
 
 pub mod layers;
 mod places;
+pub mod snapstart;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use toml::{Table, Value};
 
 use crate::failure::usage;
 use layers::Layers;
+use snapstart::SnapStart;
 
 /// Everything an operator can change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +32,7 @@ pub struct Config {
     pub lambda: lambda::Config,
     pub runtimes: Runtimes,
     pub sandbox: sandbox::Config,
+    pub snapstart: SnapStart,
     /// Not written out by serde: the store's section has no serialised form.
     #[serde(skip_serializing)]
     pub store: store::Config,
@@ -95,6 +98,7 @@ impl Default for Config {
             lambda: lambda::Config::default(),
             runtimes: Runtimes::default(),
             sandbox: sandbox::Config::default(),
+            snapstart: SnapStart::default(),
             store: store::Config::default(),
         }
     }
@@ -118,6 +122,10 @@ pub struct Overrides {
     /// Give functions no network outside of their environment
     #[arg(long)]
     pub no_egress: bool,
+    /// Which functions are frozen after their init: aws (published versions that ask for it), eager
+    /// (every function when it is deployed), auto (every function after its first cold start)
+    #[arg(long, value_name = "MODE", value_parser = ["aws", "eager", "auto"])]
+    pub snapstart: Option<String>,
     /// Run although this protection is missing; repeat for more. See `firn doctor`
     #[arg(long, value_name = "FEATURE", value_enum)]
     pub allow_missing: Vec<Feature>,
@@ -243,6 +251,10 @@ fn defaults() -> Result<Table> {
         section.insert(name.into(), Value::Integer(i64::try_from(value)?));
     }
     table.insert("store".into(), Value::Table(section));
+    // It has a section of its own.
+    if let Some(Value::Table(invoker)) = table.get_mut("invoker") {
+        invoker.remove("snapstart");
+    }
     Ok(table)
 }
 
@@ -258,6 +270,9 @@ fn apply_flags(layers: &mut Layers, flags: Overrides) -> Result<()> {
     }
     if flags.no_egress {
         layers.apply_flag("--no-egress", "sandbox.egress", "deny");
+    }
+    if let Some(mode) = flags.snapstart {
+        layers.apply_flag("--snapstart", "snapstart.mode", mode);
     }
     for key in flags.allow_missing.into_iter().flat_map(Feature::keys) {
         layers.apply_flag("--allow-missing", key, true);
@@ -285,7 +300,14 @@ fn default_places(layers: &mut Layers) -> Result<()> {
     // The sandboxes mount parts of it elsewhere, so it must not depend on the current directory.
     let data = std::path::absolute(&data).context("cannot find the current directory")?;
     layers.replace("data", text_of(&data)?);
-    layers.default_to("runtimes.dir", text_of(&data.join("runtimes"))?);
+    for (key, name) in [
+        ("runtimes.dir", "runtimes"),
+        ("snapstart.store", "snapshots"),
+        ("snapstart.key_file", "snapshots.key"),
+        ("snapstart.cache_dir", "snapshot-cache"),
+    ] {
+        layers.default_to(key, text_of(&data.join(name))?);
+    }
     Ok(())
 }
 
@@ -337,12 +359,33 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_have_one_section_for_use_and_store() {
+        let file = "[snapstart]\nmode = 'eager'\ncache_mb = 7\n";
+        let env = [("FIRN_SNAPSTART_KEY_FILE", "/k")];
+        let config = loaded(file, &env, Overrides::default()).unwrap().config;
+        let snapstart = &config.snapstart;
+        assert_eq!(snapstart.use_of.mode, invoker::SnapStartMode::Eager);
+        assert_eq!(snapstart.images.cache_mb, 7);
+        assert_eq!(snapstart.images.key_file, PathBuf::from("/k"));
+        assert_eq!(snapstart.images.store, "/d/snapshots");
+        let flags = Overrides {
+            snapstart: Some("auto".into()),
+            ..Overrides::default()
+        };
+        let config = loaded(file, &env, flags).unwrap().config;
+        assert_eq!(config.snapstart.use_of.mode, invoker::SnapStartMode::Auto);
+    }
+
+    #[test]
     fn unknown_keys_and_wrong_types_are_refused() {
         for bad in [
             "nonsense = 1",
             "[invoker]\nidle = 5",
             "listen = 5",
             "[gateway]\nlisten = 'x'",
+            "[invoker.snapstart]\nmode = 'eager'",
+            "[snapstart]\nmodes = 'eager'",
+            "[snapstart]\nmode = 'never'",
         ] {
             assert!(loaded(bad, &[], Overrides::default()).is_err(), "{bad}");
         }

@@ -5,6 +5,7 @@
 //! same on a remote one.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod assembly;
 mod cli;
 mod client;

@@ -67,6 +67,28 @@ impl Authenticator {
         }
     }
 
+    /// Whose snapshots and environments a request for an operator's page may see and change. With
+    /// any credentials accepted, none at all stand for everybody's. Otherwise the request must be
+    /// signed, without a body, with a key of the server: what a function got does not do.
+    pub(crate) fn operator(
+        &self,
+        parts: &Parts,
+        now: Timestamp,
+    ) -> Result<Option<AccountId>, ApiError> {
+        let claim = self.read(parts, now)?;
+        if claim.principal.kind != PrincipalKind::Root {
+            return Err(SignatureError::UnknownKey.into());
+        }
+        match &claim.check {
+            Some(check) => {
+                let secret = check.secret.reveal();
+                check.authorization.verify(parts, b"", secret, now)?;
+                Ok(Some(claim.account))
+            }
+            None => Ok(claim.access_key.is_some().then_some(claim.account)),
+        }
+    }
+
     fn read_any(&self, parts: &Parts, now: Timestamp) -> Claim {
         let Some(scope) = Scope::find(parts) else {
             return Claim::of_account(AccountId::DEVELOPMENT, region_of_host(parts), None, None);

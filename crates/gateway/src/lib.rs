@@ -32,6 +32,15 @@ pub use secret::Secret;
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The server's own port.
+    Outside,
+    /// A function.
+    Environment,
+}
+
 struct Inner {
     router: Router,
     authenticator: Authenticator,
@@ -65,7 +74,8 @@ impl Gateway {
         stop: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
         let listener = into_tokio(listener)?;
-        listener::serve(self, listener, self.config().max_connections, stop).await;
+        let connections = self.config().max_connections;
+        listener::serve(self, listener, connections, Origin::Outside, stop).await;
         Ok(())
     }
 
@@ -75,7 +85,8 @@ impl Gateway {
         match into_tokio(listener) {
             Ok(listener) => {
                 let connections = self.config().max_connections_per_environment;
-                listener::serve(self, listener, connections, std::future::pending()).await;
+                let origin = Origin::Environment;
+                listener::serve(self, listener, connections, origin, std::future::pending()).await;
             }
             Err(err) => tracing::error!(error = %err, "cannot serve an environment's endpoint"),
         }

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::Gateway;
 use crate::body::discard;
+use crate::{Gateway, Origin};
 
 /// Pause after an accept that failed for want of file descriptors or memory: retrying at once would
 /// only burn CPU.
@@ -26,6 +26,7 @@ pub(crate) async fn serve(
     gateway: &Gateway,
     listener: TcpListener,
     max_connections: usize,
+    origin: Origin,
     stop: impl Future<Output = ()>,
 ) {
     let (drain, draining) = watch::channel(());
@@ -37,7 +38,7 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             (stream, permit) = accept(&listener, &permits) => {
-                let connection = connection(gateway.clone(), stream, permit, draining.clone());
+                let connection = connection(gateway.clone(), stream, origin, permit, draining.clone());
                 connections.spawn(connection);
             }
             Some(_) = connections.join_next() => {}
@@ -90,6 +91,7 @@ fn concerns_one_connection(err: &std::io::Error) -> bool {
 async fn connection(
     gateway: Gateway,
     stream: TcpStream,
+    origin: Origin,
     permit: OwnedSemaphorePermit,
     mut draining: watch::Receiver<()>,
 ) {
@@ -112,7 +114,7 @@ async fn connection(
     let (refused, mut unread) = mpsc::channel::<Incoming>(1);
     let service = service_fn(|request| {
         let (gateway, refused) = (&gateway, &refused);
-        async move { Ok::<_, Infallible>(gateway.respond(request, refused).await) }
+        async move { Ok::<_, Infallible>(gateway.respond(request, origin, refused).await) }
     });
     let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut linger = pin!(async {

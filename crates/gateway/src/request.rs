@@ -7,15 +7,15 @@ use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use model::{Fault, common_error};
+use model::{AccountId, Fault, common_error};
 use protocol::{ApiError, Body, Route};
 use tokio::sync::mpsc;
 use tracing::{Instrument, Span, field};
 use uuid::Uuid;
 
-use crate::Gateway;
 use crate::body::{self, Unread};
 use crate::pages;
+use crate::{Gateway, Origin};
 
 /// Why no operation ran, or what it failed with.
 struct Failed {
@@ -31,11 +31,13 @@ impl Gateway {
     pub(crate) async fn respond(
         &self,
         request: Request<Incoming>,
+        origin: Origin,
         refused: &mpsc::Sender<Incoming>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if parts.uri.path().starts_with(pages::PREFIX) {
-            return self.0.pages.answer(&parts).await;
+            let authorise = || self.authorise(&parts, origin);
+            return self.0.pages.answer(&parts, authorise).await;
         }
         let request_id = Uuid::new_v4().to_string();
         let span = tracing::info_span!(
@@ -48,6 +50,25 @@ impl Gateway {
         self.answer(parts, body, request_id, refused)
             .instrument(span)
             .await
+    }
+
+    /// For whom an operator's page may act. Functions are no operators, whatever they present.
+    fn authorise(
+        &self,
+        parts: &Parts,
+        origin: Origin,
+    ) -> Result<Option<AccountId>, pages::Refused> {
+        if origin == Origin::Environment {
+            return Err(pages::Refused::OfFunction);
+        }
+        let gateway = &*self.0;
+        gateway
+            .authenticator
+            .operator(parts, gateway.clock.now())
+            .map_err(|error| {
+                tracing::debug!(error = %Chain(&error), "refused");
+                pages::Refused::Unsigned
+            })
     }
 
     async fn answer(

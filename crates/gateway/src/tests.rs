@@ -555,3 +555,109 @@ async fn enforced_signatures_must_fit_key_request_and_body() {
         );
     }
 }
+
+fn admin_pages() -> Pages {
+    Pages::default().admin("/_firn/snapshots", |request| async move {
+        let account = request.account.map(|account| account.to_string());
+        pages::json(&serde_json::json!({
+            "method": request.method.as_str(),
+            "name": request.parameter("name"),
+            "account": account,
+        }))
+    })
+}
+
+fn gateway_with_admin(authenticator: Authenticator) -> Gateway {
+    let router = Router::builder().service(Arc::new(Echo)).build();
+    let (config, clock) = (Config::default(), Clock::system());
+    Gateway::new(router, authenticator, admin_pages(), config, clock)
+}
+
+/// The answer on an operator's page to one connection from outside, or from a function.
+async fn asked(gateway: Gateway, origin: Origin, method: &str, headers: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        match origin {
+            Origin::Outside => gateway
+                .serve(listener, std::future::pending())
+                .await
+                .unwrap(),
+            Origin::Environment => gateway.serve_environment(listener).await,
+        }
+    });
+    let request = format!(
+        "{method} /_firn/snapshots?name=a%20b HTTP/1.1\r\nHost: firn\r\n\
+         Connection: close\r\n{headers}\r\n"
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    task.abort();
+    answer
+}
+
+#[tokio::test]
+async fn operators_pages_take_every_method_but_no_function() {
+    let any = || gateway_with_admin(Authenticator::accept_any(server_key()));
+    let answer = asked(any(), Origin::Outside, "DELETE", "").await;
+    assert!(
+        answer.ends_with(r#"{"method":"DELETE","name":"a b","account":null}"#),
+        "{answer}"
+    );
+    let answer = asked(any(), Origin::Environment, "GET", "").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[tokio::test]
+async fn operators_pages_need_a_key_where_signatures_are_enforced() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = keys::KeyFile::in_dir(dir.path());
+    let account = "123456789012".parse().unwrap();
+    let key = file.create(account, "now".into()).unwrap();
+    let enforced = || {
+        let keys = keys::Keys::open(keys::KeyFile::in_dir(dir.path())).unwrap();
+        gateway_with_admin(Authenticator::enforce(keys, server_key()))
+    };
+    let signed = |credentials: &sigv4::Credentials| {
+        let request = http::Request::get("/_firn/snapshots?name=a%20b").header("host", "firn");
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        let now = Clock::system().now();
+        sigv4::sign(&mut parts, b"", credentials, "eu-west-1", "lambda", now).unwrap();
+        let lines = parts.headers.iter().filter(|(name, _)| *name != "host");
+        lines.fold(String::new(), |text, (name, value)| {
+            text + &format!("{name}: {}\r\n", value.to_str().unwrap())
+        })
+    };
+    let right = sigv4::Credentials {
+        access_key: key.access_key.clone(),
+        secret_key: key.secret_key.reveal().clone(),
+        session_token: None,
+    };
+    let answer = asked(enforced(), Origin::Outside, "GET", &signed(&right)).await;
+    assert!(answer.contains(r#""account":"123456789012""#), "{answer}");
+
+    let wrong = sigv4::Credentials {
+        secret_key: "wrong".to_owned(),
+        ..right
+    };
+    let expiration = Clock::system().now() + Duration::from_secs(3600);
+    let role = "arn:aws:iam::123456789012:role/r";
+    let issued = protocol::credentials::TemporaryCredentials::issue(
+        &server_key(),
+        account,
+        role,
+        "f",
+        expiration,
+    )
+    .unwrap();
+    let of_function = sigv4::Credentials {
+        access_key: issued.access_key_id,
+        secret_key: issued.secret_access_key,
+        session_token: Some(issued.session_token),
+    };
+    for headers in [String::new(), signed(&wrong), signed(&of_function)] {
+        let answer = asked(enforced(), Origin::Outside, "GET", &headers).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{headers}: {answer}");
+    }
+}

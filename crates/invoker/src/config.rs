@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SnapStart;
+
 /// Limits and times of the invoker. Every default is documented at its field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +40,9 @@ pub struct Config {
     pub shutdown_grace_ms: u64,
     /// How long a stopping server waits for running invocations. Default 20.
     pub drain_s: u64,
+    /// Snapshots. They also need an image store; see
+    /// [`Invoker::with_images`](crate::Invoker::with_images).
+    pub snapstart: SnapStart,
 }
 
 impl Default for Config {
@@ -58,6 +63,7 @@ impl Default for Config {
             max_processes: 1024,
             shutdown_grace_ms: 300,
             drain_s: 20,
+            snapstart: SnapStart::default(),
         }
     }
 }
@@ -103,7 +109,7 @@ impl Config {
 }
 
 /// The host's memory, or a cautious 2 GB when the kernel does not say.
-fn host_memory_mb() -> u64 {
+pub(crate) fn host_memory_mb() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     total_kb(&meminfo).map_or(2048, |kb| kb / 1024)
 }

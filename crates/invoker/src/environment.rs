@@ -1,5 +1,6 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sandbox::{Exit, Process, Sandbox};
 use tokio::task::{AbortHandle, JoinSet};
@@ -8,6 +9,7 @@ use crate::hooks::EndpointGuard;
 use crate::invoker::Invoker;
 use crate::output::{Capture, platform};
 use crate::runtime_api::Exchange;
+use crate::snapshots::LiveImage;
 use crate::status::{Entry, EnvironmentState};
 use crate::{Function, FunctionKey, exit};
 
@@ -24,7 +26,12 @@ pub(crate) struct Environment {
     pub entry: Entry,
     /// Until an invocation has reported it.
     pub init_duration: Option<Duration>,
+    /// As `init_duration`, of an environment that was thawed.
+    pub restored: Option<Restored>,
+    /// What it was thawed from.
+    pub origin: Option<Origin>,
     pub deliveries: u64,
+    woken: Instant,
     sandbox: Sandbox,
     process: Arc<Process>,
     lease: MemoryLease,
@@ -32,6 +39,23 @@ pub(crate) struct Environment {
     frozen: bool,
     /// Held for their drop.
     _services: Services,
+}
+
+/// How a restore went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restored {
+    /// From the moment it was wanted to the runtime's request for an event.
+    pub duration: Duration,
+    /// Of this, what the function's own hooks took.
+    pub hooks: Duration,
+}
+
+/// The image that an environment was thawed from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub live: Arc<LiveImage>,
+    /// Set when it was killed because a page of its memory could not be had.
+    pub lost_memory: Arc<AtomicBool>,
 }
 
 /// What runs on the server for one environment, stopped by dropping it.
@@ -42,6 +66,7 @@ pub(crate) struct Services {
     pub readers: JoinSet<()>,
     pub watcher: Aborted,
     pub endpoint: EndpointGuard,
+    pub pager: Option<Aborted>,
 }
 
 /// A task that is aborted when this is dropped.
@@ -59,6 +84,7 @@ impl Drop for Aborted {
 pub(crate) struct MemoryLease {
     invoker: Weak<Invoker>,
     memory_mb: u32,
+    parked: bool,
     pub leaving: bool,
 }
 
@@ -67,14 +93,36 @@ impl MemoryLease {
         Self {
             invoker: Arc::downgrade(invoker),
             memory_mb,
+            parked: false,
             leaving: false,
         }
+    }
+
+    /// For a parked environment, if that much is free.
+    pub fn parked(invoker: &Arc<Invoker>, memory_mb: u32) -> Option<Self> {
+        if !invoker.promise_parked(memory_mb) {
+            return None;
+        }
+        let mut lease = Self::new(invoker, memory_mb);
+        lease.parked = true;
+        Some(lease)
+    }
+
+    /// For an environment that a snapshot is made of, whether or not it is free.
+    pub fn charged(invoker: &Arc<Invoker>, memory_mb: u32) -> Self {
+        invoker.charge(memory_mb);
+        Self::new(invoker, memory_mb)
     }
 }
 
 impl Drop for MemoryLease {
     fn drop(&mut self) {
-        if let Some(invoker) = self.invoker.upgrade() {
+        let Some(invoker) = self.invoker.upgrade() else {
+            return;
+        };
+        if self.parked {
+            invoker.freed_parked(self.memory_mb);
+        } else {
             invoker.freed(self.memory_mb, self.leaving);
         }
     }
@@ -95,6 +143,8 @@ pub(crate) struct Parts {
     pub capture: Arc<Capture>,
     pub entry: Entry,
     pub init_duration: Option<Duration>,
+    pub restored: Option<Restored>,
+    pub origin: Option<Origin>,
     pub sandbox: Sandbox,
     pub process: Arc<Process>,
     pub lease: MemoryLease,
@@ -112,7 +162,10 @@ impl Environment {
             capture: parts.capture,
             entry: parts.entry,
             init_duration: parts.init_duration,
+            restored: parts.restored,
+            origin: parts.origin,
             deliveries: 0,
+            woken: Instant::now(),
             sandbox: parts.sandbox,
             process: parts.process,
             lease: parts.lease,
@@ -141,6 +194,7 @@ impl Environment {
     /// Lets its processes run, for an invocation. False if that failed: it cannot be used then.
     pub fn wake(&mut self) -> bool {
         self.entry.set(EnvironmentState::Busy);
+        self.woken = Instant::now();
         if !std::mem::take(&mut self.frozen) {
             return true;
         }
@@ -151,6 +205,15 @@ impl Environment {
                 false
             }
         }
+    }
+
+    /// Since when it has been busy.
+    pub fn woken(&self) -> Instant {
+        self.woken
+    }
+
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
     }
 
     /// The most memory it ever used, rounded up, as REPORT shows it.
@@ -164,6 +227,13 @@ impl Environment {
     /// How the end of the runtime is reported: as out of memory, if the kernel killed for it since
     /// the environment was last looked at.
     pub fn crash(&self, end: &Exit) -> Crash {
+        let lost = |origin: &Origin| origin.lost_memory.load(Ordering::Acquire);
+        if self.origin.as_ref().is_some_and(lost) {
+            return Crash {
+                error_type: "Sandbox.Failure",
+                message: "the environment lost memory that it was restored from".into(),
+            };
+        }
         crash(end, self.sandbox.oom_kills() > self.oom_kills_seen)
     }
 

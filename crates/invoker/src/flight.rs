@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::Permit;
-use crate::environment::{Crash, Environment};
+use crate::environment::{Crash, Environment, Restored};
 use crate::invoker::Invoker;
 use crate::output::Capture;
 use crate::output::platform::{Finished, Status, Writer};
@@ -38,6 +38,7 @@ struct Notes {
     trace: Trace,
     timeout: Duration,
     init_duration: Option<Duration>,
+    restored: Option<Restored>,
     want_tail: bool,
     mode: Mode,
     max_response_bytes: usize,
@@ -124,6 +125,7 @@ impl Flight {
         };
         let notes = Notes {
             init_duration: environment.init_duration.take(),
+            restored: environment.restored.take(),
             ..Notes::new(invocation, trace, &function, invoker)
         };
         let deadline = began + function.timeout;
@@ -392,6 +394,7 @@ impl Notes {
             trace,
             timeout: function.timeout,
             init_duration: None,
+            restored: None,
             want_tail: invocation.want_tail,
             mode: invocation.mode,
             max_response_bytes: invoker.config().max_response_bytes,
@@ -399,20 +402,31 @@ impl Notes {
     }
 
     fn report(&self, began: Instant, status: &Status) -> Report {
-        let duration = match status {
+        self.report_of(match status {
             Status::Timeout => self.timeout,
             _ => began.elapsed(),
-        };
+        })
+    }
+
+    fn report_of(&self, duration: Duration) -> Report {
+        let billed_restore = self.restored.map(|restored| whole_millis(restored.hooks));
         let billed = duration + self.init_duration.unwrap_or_default();
         Report {
             duration,
-            billed: Duration::from_millis(
-                u64::try_from(billed.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
-            ),
+            billed: whole_millis(billed) + billed_restore.unwrap_or_default(),
             max_memory_mb: None,
             init_duration: self.init_duration,
+            restore_duration: self.restored.map(|restored| restored.duration),
+            billed_restore_duration: billed_restore,
         }
     }
+}
+
+/// Rounded up, as everything is billed.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(
+        u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+    )
 }
 
 /// How the log of an invocation ends.
@@ -564,5 +578,61 @@ impl Verdict {
             message: Some(message),
             keep: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::Timestamp;
+
+    use super::*;
+
+    fn notes() -> Notes {
+        Notes {
+            request_id: "id".into(),
+            trace: Trace::of(None, false, Timestamp::default()),
+            timeout: Duration::from_secs(3),
+            init_duration: None,
+            restored: None,
+            want_tail: false,
+            mode: Mode::Buffered,
+            max_response_bytes: 0,
+        }
+    }
+
+    /// Pairs of durations, and what was billed for them, from REPORT lines recorded on AWS.
+    #[test]
+    fn restore_is_billed_by_what_its_hooks_took() {
+        for (duration_us, hooks_us, billed_restore, billed) in [
+            (149_530, 162_300, 163, 313),
+            (306_340, 303_000, 303, 610),
+            (2_338_660, 181_999, 182, 2521),
+            (127_100, 25_001, 26, 154),
+        ] {
+            let report = Notes {
+                restored: Some(Restored {
+                    duration: Duration::from_millis(500),
+                    hooks: Duration::from_micros(hooks_us),
+                }),
+                ..notes()
+            }
+            .report_of(Duration::from_micros(duration_us));
+            let restore = report.billed_restore_duration;
+            assert_eq!(restore, Some(Duration::from_millis(billed_restore)));
+            assert_eq!(report.billed, Duration::from_millis(billed));
+            assert_eq!(report.restore_duration, Some(Duration::from_millis(500)));
+            assert_eq!(report.init_duration, None);
+        }
+    }
+
+    #[test]
+    fn init_is_billed_together_with_the_invocation() {
+        let report = Notes {
+            init_duration: Some(Duration::from_micros(105_204)),
+            ..notes()
+        }
+        .report_of(Duration::from_micros(1_234));
+        assert_eq!(report.billed, Duration::from_millis(107));
+        assert_eq!(report.billed_restore_duration, None);
     }
 }

@@ -35,6 +35,12 @@ pub struct Function {
     pub system_log_level: Option<String>,
     /// `TracingConfig.Mode` is `Active`: a trace is started when the caller brings none.
     pub tracing_active: bool,
+    /// `SnapStart.ApplyOn` is `PublishedVersions`.
+    #[serde(default)]
+    pub snap_start: bool,
+    /// Hash of the package, in any spelling: part of a snapshot's identity.
+    #[serde(default)]
+    pub code_sha256: String,
 }
 
 /// How the log lines of a function and of the platform are written.
@@ -74,6 +80,10 @@ impl FunctionKey {
             text.push_str(part);
         }
         Self(text.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

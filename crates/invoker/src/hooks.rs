@@ -54,6 +54,8 @@ pub struct Credentials {
     pub access_key_id: String,
     pub secret_access_key: String,
     pub session_token: String,
+    /// When they end; unknown if absent.
+    pub expiration: Option<Timestamp>,
 }
 
 impl fmt::Debug for Credentials {

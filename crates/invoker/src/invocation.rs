@@ -81,12 +81,18 @@ impl FunctionError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub duration: Duration,
-    /// Rounded up to the millisecond; includes the init phase, as AWS bills it since August 2025.
+    /// Rounded up to the millisecond; includes the init phase, as AWS bills it since August 2025,
+    /// or what is billed of the restore phase.
     pub billed: Duration,
     /// Known when the log was completed before the answer, that is when the tail was asked for.
     pub max_memory_mb: Option<u32>,
     /// Set on the first invocation of an environment.
     pub init_duration: Option<Duration>,
+    /// Set on the first invocation of an environment that was restored from a snapshot.
+    pub restore_duration: Option<Duration>,
+    /// The part of it that ran the function's code: what its hooks took. Rounded up to the
+    /// millisecond.
+    pub billed_restore_duration: Option<Duration>,
 }
 
 /// Why a function was not run.
@@ -101,6 +107,16 @@ pub enum InvokeError {
     NoCapacity,
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// A hook of the function failed after its environment was restored. AWS's
+    /// `SnapStartException`.
+    #[error(
+        "The afterRestore() runtime hook encountered an error. For more information, check the \
+         Amazon CloudWatch logs."
+    )]
+    SnapStart { error_type: String, message: String },
+    /// AWS's `SnapStartTimeoutException`.
+    #[error("Lambda couldn't restore the snapshot within the timeout limit.")]
+    SnapStartTimeout,
     #[error("cannot start an execution environment")]
     Environment(#[source] std::sync::Arc<sandbox::Error>),
 }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use chunks::Chunks;
 use clock::Clock;
 use sandbox::Sandboxes;
 use tokio::sync::oneshot;
@@ -13,12 +14,13 @@ use crate::janitor::Janitor;
 use crate::output::platform::Phase;
 use crate::placement::{Action, Grant, Placed, Placement, Ticket};
 use crate::runtime_api::{Back, Limits};
+use crate::snapshots::{Restoration, Snapshots};
 use crate::start::{self, FailedInit, Start, StartFailure};
 use crate::status::{EnvironmentState, Registry};
 use crate::tasks::Tasks;
 use crate::{
     Config, EnvironmentStatus, Function, FunctionKey, Hooks, Invocation, InvokeError, Outcome,
-    Runtimes,
+    PhaseMetrics, Runtimes, SnapshotError, SnapshotOutcome, SnapshotStatus,
 };
 
 type Line = Placement<Box<Environment>, StartFailure>;
@@ -35,6 +37,7 @@ pub struct Invoker {
     hooks: Hooks,
     admission: Admission,
     placement: Mutex<Line>,
+    snapshots: Option<Arc<Snapshots>>,
     janitor: Arc<Janitor>,
     registry: Registry,
     tasks: Tasks,
@@ -56,6 +59,29 @@ impl Invoker {
         clock: Clock,
         hooks: Hooks,
     ) -> Arc<Self> {
+        Self::build(config, sandboxes, runtimes, None, clock, hooks)
+    }
+
+    /// As [`Invoker::new`], with snapshots, which are kept in `images`.
+    pub fn with_images(
+        config: Config,
+        sandboxes: Sandboxes,
+        runtimes: Runtimes,
+        images: Chunks,
+        clock: Clock,
+        hooks: Hooks,
+    ) -> Arc<Self> {
+        Self::build(config, sandboxes, runtimes, Some(images), clock, hooks)
+    }
+
+    fn build(
+        config: Config,
+        sandboxes: Sandboxes,
+        runtimes: Runtimes,
+        images: Option<Chunks>,
+        clock: Clock,
+        hooks: Hooks,
+    ) -> Arc<Self> {
         let placement = Placement::new(
             config.effective_parallel_starts(),
             config.effective_memory_budget_mb(),
@@ -63,6 +89,8 @@ impl Invoker {
         let invoker = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             admission: Admission::new(config.account_concurrency),
+            snapshots: images
+                .map(|images| Snapshots::new(config.snapstart.clone(), images, &sandboxes)),
             placement: Mutex::new(placement),
             janitor: Arc::default(),
             registry: Registry::default(),
@@ -78,6 +106,9 @@ impl Invoker {
             Arc::clone(&invoker.janitor),
             Weak::clone(&invoker.this),
         ));
+        if let Some(snapshots) = &invoker.snapshots {
+            tokio::spawn(Snapshots::collect_regularly(Arc::downgrade(snapshots)));
+        }
         invoker
     }
 
@@ -140,6 +171,76 @@ impl Invoker {
         self.end_all(ended);
     }
 
+    /// Whether invocations of this function are meant to be served from a snapshot, by the mode and
+    /// the function's configuration.
+    pub fn wants_snapshot(&self, function: &Function) -> bool {
+        self.snapshots
+            .as_ref()
+            .is_some_and(|snapshots| snapshots.wants(function))
+    }
+
+    /// Makes the snapshot of a function revision, or adopts the one that the store has. Everybody
+    /// who asks for the same one gets the same answer.
+    pub async fn snapshot(
+        self: &Arc<Self>,
+        function: Arc<Function>,
+    ) -> Result<SnapshotOutcome, SnapshotError> {
+        match &self.snapshots {
+            Some(snapshots) if self.check_open().is_ok() => snapshots.make(self, &function).await,
+            Some(_) => Err(SnapshotError::ShuttingDown),
+            None => Err(SnapshotError::Disabled),
+        }
+    }
+
+    /// Deletes the snapshot of a function revision that was replaced or deleted, in the
+    /// background, and ends its parked environments.
+    pub fn forget_snapshot(self: &Arc<Self>, function: &Function) {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.forget(self, function);
+        }
+    }
+
+    /// Tells at the start of the server which function revisions there are. Images of others that
+    /// have not been used for long are deleted in the background.
+    pub fn retain_snapshots(self: &Arc<Self>, functions: &[Arc<Function>]) {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.retain(self, functions.to_vec());
+        }
+    }
+
+    /// The snapshots of all function revisions that were asked for, and their numbers.
+    pub fn snapshots(&self) -> Vec<SnapshotStatus> {
+        self.snapshots
+            .as_ref()
+            .map(|snapshots| snapshots.statuses(self.clock.now()))
+            .unwrap_or_default()
+    }
+
+    /// How long the phases of making snapshots and restoring from them took.
+    pub fn phase_metrics(&self) -> PhaseMetrics {
+        self.snapshots
+            .as_ref()
+            .map(|snapshots| snapshots.metrics().snapshot())
+            .unwrap_or_default()
+    }
+
+    /// Ends the idle environments of functions whose ARN contains `name`, and says how many. Parked
+    /// ones stay.
+    pub fn end_idle_environments(&self, name: &str) -> usize {
+        let ended = self.with_placement(|placement| placement.take_all_idle(name));
+        let count = ended.len();
+        self.end_all(ended);
+        count
+    }
+
+    /// Forgets the images in memory, so that the next restore of each reads from the store, and
+    /// ends parked environments. Says how many images were dropped.
+    pub fn drop_live_images(&self) -> usize {
+        self.snapshots
+            .as_ref()
+            .map_or(0, |snapshots| snapshots.drop_live_images(self))
+    }
+
     /// All environments and what they are doing.
     pub fn environments(&self) -> Vec<EnvironmentStatus> {
         self.registry.snapshot()
@@ -152,6 +253,9 @@ impl Invoker {
             .store(true, std::sync::atomic::Ordering::Release);
         let ended = self.with_placement(Placement::close);
         self.end_all(ended);
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.close(self);
+        }
         let drain = Duration::from_secs(self.config.drain_s);
         let drained = async {
             self.registry.emptied().await;
@@ -203,6 +307,20 @@ impl Invoker {
         self.with_placement(|placement| placement.freed(memory_mb, was_leaving));
     }
 
+    /// Promises memory to a parked environment, if nobody else needs it.
+    pub(crate) fn promise_parked(&self, memory_mb: u32) -> bool {
+        self.with_placement(|placement| placement.promise_parked(memory_mb))
+    }
+
+    pub(crate) fn freed_parked(&self, memory_mb: u32) {
+        self.with_placement(|placement| placement.freed_parked(memory_mb));
+    }
+
+    /// Takes memory for an environment that no invocation waits for.
+    pub(crate) fn charge(&self, memory_mb: u32) {
+        self.with_placement(|placement| placement.charge(memory_mb));
+    }
+
     /// A runtime's process ended. If its environment is idle nobody else would notice.
     pub(crate) fn runtime_ended(&self, key: &FunctionKey, id: u64) {
         let idle = self.with_placement(|placement| {
@@ -214,6 +332,9 @@ impl Invoker {
         });
         if let Some((environment, _)) = idle {
             self.tasks.spawn(environment.kill());
+        }
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.parked_ended(self, key, id);
         }
     }
 
@@ -236,6 +357,9 @@ impl Invoker {
             self.lost(&key, false);
             environment.kill().await;
             return;
+        }
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.answered(&environment).await;
         }
         let mut back = environment.exchange.back();
         let mut returning = true;
@@ -402,6 +526,11 @@ impl Invoker {
                 };
                 self.tasks.spawn(invoker.start(key, function));
             }
+            Action::Yield(memory_mb) => {
+                if let Some(snapshots) = &self.snapshots {
+                    snapshots.yield_memory(self, memory_mb);
+                }
+            }
             Action::End(mut environment) => {
                 environment.mark_leaving();
                 self.tasks
@@ -410,7 +539,7 @@ impl Invoker {
         }
     }
 
-    /// One cold start, from its turn to the environment in the pool.
+    /// One start, from its turn to the environment in the pool.
     async fn start(self: Arc<Self>, key: FunctionKey, function: Arc<Function>) {
         let start = Start {
             invoker: Arc::clone(&self),
@@ -421,7 +550,7 @@ impl Invoker {
             phase: Phase::Init,
             limit: self.config.init_timeout(),
         };
-        let mut starting = Box::pin(start::cold(start));
+        let mut starting = Box::pin(Arc::clone(&self).bring_up(start));
         let turn = tokio::time::timeout(self.config.start_turn(), &mut starting).await;
         self.with_placement(Placement::turn_over);
         let started = match turn {
@@ -438,6 +567,28 @@ impl Invoker {
                 }
             }
         }
+    }
+
+    /// An environment from the function's snapshot, if it has one, else by a cold start.
+    async fn bring_up(self: Arc<Self>, start: Start) -> Result<Box<Environment>, StartFailure> {
+        let Some(snapshots) = self
+            .snapshots
+            .as_ref()
+            .filter(|snapshots| snapshots.wants(&start.function))
+        else {
+            return start::cold(start).await;
+        };
+        let start = match snapshots.restore(start).await {
+            Restoration::Environment(environment) => return Ok(environment),
+            Restoration::Failed(failure) => return Err(failure),
+            Restoration::Cold(start) => *start,
+        };
+        let function = Arc::clone(&start.function);
+        let started = start::cold(start).await;
+        if started.is_ok() {
+            snapshots.after_cold_start(&self, &function);
+        }
+        started
     }
 
     fn add(&self, key: &FunctionKey, environment: Box<Environment>) {

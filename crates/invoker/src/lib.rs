@@ -24,6 +24,7 @@ mod placement;
 mod response_stream;
 mod runtime_api;
 pub mod runtimes;
+mod snapshots;
 mod start;
 mod status;
 mod tasks;
@@ -42,5 +43,9 @@ pub use invoker::Invoker;
 pub use output::platform::runtime_version_arn;
 pub use response_stream::{ResponseStream, StreamEnd, StreamItem};
 pub use runtimes::{Resolved, RuntimeError, Runtimes, RuntimesConfig};
+pub use snapshots::{
+    Counter, InitFailure, PhaseMetrics, PhaseStatus, SnapStart, SnapStartMode, SnapshotError,
+    SnapshotOutcome, SnapshotState, SnapshotStatus, SnapshotTier,
+};
 pub use status::{EnvironmentState, EnvironmentStatus};
 pub use trace::trace_header;

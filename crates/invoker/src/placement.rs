@@ -37,6 +37,9 @@ pub(crate) enum Action<E> {
     Start(FunctionKey, Arc<Function>),
     /// End this environment; [`Placement::freed`] follows.
     End(E),
+    /// End parked environments that have this much memory, in MB; [`Placement::freed_parked`]
+    /// follows.
+    Yield(u64),
 }
 
 /// Place in the line of a function.
@@ -54,6 +57,8 @@ pub(crate) struct Placement<E, F> {
     promised_mb: u64,
     /// Of `promised_mb`, what environments hold that are being ended to make room.
     leaving_mb: u64,
+    /// Of `promised_mb`, what parked environments hold.
+    parked_mb: u64,
     tickets: u64,
 }
 
@@ -100,6 +105,7 @@ impl<E, F> Placement<E, F> {
             turns_taken: 0,
             promised_mb: 0,
             leaving_mb: 0,
+            parked_mb: 0,
             tickets: 0,
         }
     }
@@ -323,6 +329,42 @@ impl<E, F> Placement<E, F> {
         }
     }
 
+    /// Takes all idle environments of the functions whose key contains `name` out of the pool, to
+    /// end them.
+    pub fn take_all_idle(&mut self, name: &str) -> Vec<E> {
+        let mut taken = Vec::new();
+        for (key, pool) in &mut self.pools {
+            if key.as_str().contains(name) {
+                taken.extend(pool.idle.drain(..).map(|idle| idle.environment));
+            }
+        }
+        self.pools.retain(|_, pool| !pool.is_unused());
+        taken
+    }
+
+    /// Promises memory to a parked environment, if nobody else needs it.
+    pub fn promise_parked(&mut self, memory_mb: u32) -> bool {
+        let memory_mb = u64::from(memory_mb).min(self.budget_mb);
+        if !self.wishes.is_empty() || self.promised_mb + memory_mb > self.budget_mb {
+            return false;
+        }
+        self.promised_mb += memory_mb;
+        self.parked_mb += memory_mb;
+        true
+    }
+
+    /// A parked environment is gone, or is none any more.
+    pub fn freed_parked(&mut self, memory_mb: u32) {
+        let memory_mb = u64::from(memory_mb).min(self.budget_mb);
+        self.promised_mb = self.promised_mb.saturating_sub(memory_mb);
+        self.parked_mb = self.parked_mb.saturating_sub(memory_mb);
+    }
+
+    /// Memory that is taken without waiting for it; [`Placement::freed`] follows.
+    pub fn charge(&mut self, memory_mb: u32) {
+        self.promised_mb += u64::from(memory_mb).min(self.budget_mb);
+    }
+
     /// Keeps nothing of this function any longer; returns what is idle. Who waits is still served.
     pub fn retire(&mut self, key: &FunctionKey) -> Vec<E> {
         let Some(pool) = self.pools.get_mut(key) else {
@@ -387,14 +429,23 @@ impl<E, F> Placement<E, F> {
         key: &FunctionKey,
         actions: &mut Vec<Action<E>>,
     ) -> bool {
-        if self.promised_mb + memory_mb <= self.budget_mb {
+        let Some(missing_mb) = (self.promised_mb + memory_mb).checked_sub(self.budget_mb) else {
+            return true;
+        };
+        if missing_mb == 0 {
             return true;
         }
-        while self.promised_mb - self.leaving_mb + memory_mb > self.budget_mb {
+        if self.parked_mb > 0 {
+            actions.push(Action::Yield(missing_mb.min(self.parked_mb)));
+        }
+        let leaving_mb = self.leaving_mb + self.parked_mb;
+        let mut staying_mb = self.promised_mb.saturating_sub(leaving_mb);
+        while staying_mb + memory_mb > self.budget_mb {
             let Some((environment, mb)) = self.take_least_recently_used(key) else {
                 break;
             };
             self.leaving_mb += mb;
+            staying_mb = staying_mb.saturating_sub(mb);
             actions.push(Action::End(environment));
         }
         false

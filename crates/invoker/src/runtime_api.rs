@@ -7,17 +7,30 @@
 //! [Runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html) and, where that is
 //! silent, its open-source runtime interface emulator.
 //!
+//! Environments that are started for a snapshot, or come from one, have more: `restore/next` and
+//! `restore/error`, credentials on request, and two calls of firn's own by which its clients warm up
+//! before the snapshot, `firn/warm` and `firn/priming/next`. A request that was waiting for its
+//! answer when the snapshot was taken is answered on the connection that the thawed process makes
+//! in its place.
+//!
 //! Everything a runtime sends is hostile input: connections, header sizes and body sizes are
 //! bounded per environment, and nothing it does can reach another environment.
 
 mod answers;
 mod body;
+mod credentials;
 mod event;
 mod exchange;
+mod replay;
 mod server;
 mod stream;
+mod traffic;
 
+pub(crate) use credentials::{CredentialSource, new_token};
 pub(crate) use event::Event;
-pub(crate) use exchange::{Answer, Back, Exchange, InitOutcome, RuntimeFault, Undelivered};
-pub(crate) use server::{Limits, serve};
+pub(crate) use exchange::{
+    Answer, Back, Exchange, Init, InitOutcome, Rehearsal, RestoreOutcome, RuntimeFault, Undelivered,
+};
+pub(crate) use replay::Pending;
+pub(crate) use server::{Limits, Service, serve};
 pub(crate) use stream::{Chunk, StreamError, StreamFault, StreamSource};

@@ -10,6 +10,7 @@
 mod candidates;
 mod client;
 mod install;
+mod jvm;
 mod name;
 mod probe;
 
@@ -35,7 +36,8 @@ const PATH: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
 /// Where interpreters are looked for and where firn keeps its own files.
 #[derive(Debug, Clone)]
 pub struct RuntimesConfig {
-    /// firn's runtime directory: `<dir>/python3.12/bin/python3.12`, `<dir>/nodejs22.x/bin/node`, `<dir>/sdk/…`.
+    /// firn's runtime directory: `<dir>/python3.12/bin/python3.12`, `<dir>/nodejs22.x/bin/node`,
+    /// `<dir>/java21/bin/java`, `<dir>/sdk/…`.
     /// Filled by `firn runtimes install` or by hand; searched first.
     pub dir: PathBuf,
     /// The server's data directory; the clients are unpacked to `<data_dir>/runtime`.
@@ -83,7 +85,8 @@ struct Inner {
 pub struct Resolved {
     /// The program, as a path inside the sandbox.
     pub program: PathBuf,
-    /// Its arguments; for a managed runtime the last one is the client's entry point.
+    /// Its arguments, without those that the function has a say in ([`Resolved::command`]); for a managed runtime the
+    /// last one is the client's entry point.
     pub args: Vec<String>,
     /// Read-only binds, host path to path inside, to be made in this order: later ones lie inside earlier ones (the
     /// mount points exist). A source may be a single file. The host's `/usr`, `/lib*`, `/bin` and `/etc/ld.so.cache`
@@ -91,7 +94,7 @@ pub struct Resolved {
     pub mounts: Vec<(PathBuf, PathBuf)>,
     /// Defaults that the function's own environment may override, except `AWS_EXECUTION_ENV` and `LAMBDA_RUNTIME_DIR`.
     pub env: Vec<(String, String)>,
-    /// Whether the interpreter has exactly the wanted version (for Python the minor, for Node the major one).
+    /// Whether the interpreter has exactly the wanted version (for Python the minor, else the major one).
     pub exact: bool,
     /// What to tell the user when it has not.
     pub warning: Option<String>,
@@ -103,6 +106,9 @@ pub struct Resolved {
     pub has_sdk: bool,
     /// The runtime this answers.
     pub runtime: Runtime,
+    /// Where a JVM finds classes prepared for a fast start, as a path inside. Differs from machine to machine, so it is
+    /// only for [`Resolved::command_here`].
+    pub archive: Option<String>,
 }
 
 /// Why a runtime cannot be used.
@@ -123,6 +129,10 @@ pub enum RuntimeError {
     /// AWS's `Runtime.InvalidEntrypoint`.
     #[error("Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")]
     NoBootstrap,
+    #[error(
+        "this firn was built without its client for Java; build it where a `javac` is installed"
+    )]
+    NotBuilt,
     #[error("unpack the runtime client to {}", path.display())]
     Unpack {
         path: PathBuf,
@@ -134,7 +144,9 @@ impl RuntimeError {
     /// The `errorType` Lambda reports for an invocation that fails this way.
     pub fn error_type(&self) -> &'static str {
         match self {
-            Self::NoBootstrap | Self::NotInstalled { .. } => "Runtime.InvalidEntrypoint",
+            Self::NoBootstrap | Self::NotInstalled { .. } | Self::NotBuilt => {
+                "Runtime.InvalidEntrypoint"
+            }
             Self::Unknown(_) | Self::Unsupported { .. } | Self::Retired { .. } => "InvalidRuntime",
             Self::Unpack { .. } => "Runtime.Unknown",
         }
@@ -164,7 +176,8 @@ impl Runtimes {
     }
 
     /// The interpreter and mounts for a `Runtime` value. The first call for a runtime may run interpreters to ask
-    /// their version (about 20 ms each, remembered on disk) and compile the client's bytecode: call it where blocking
+    /// their version (about 20 ms each, remembered on disk) and compile the client's bytecode, or have a JVM archive its
+    /// classes, which takes it a second: call it where blocking
     /// is allowed. For the `provided` family the program is `/var/task/bootstrap`; see [`Runtimes::resolve_function`].
     pub fn resolve(&self, runtime: &str) -> Result<Resolved, RuntimeError> {
         let runtime = Runtime::parse(runtime)?;
@@ -225,22 +238,57 @@ impl Runtimes {
 }
 
 impl Resolved {
-    /// The command line for a function with this memory and these environment variables: adds the heap limits that
-    /// AWS's own bootstrap gives Node, and puts `AWS_LAMBDA_EXEC_WRAPPER` in front.
+    /// The command line for a function with this memory and these environment variables: adds the flags that AWS's own
+    /// bootstrap gives Node and Java, and puts `AWS_LAMBDA_EXEC_WRAPPER` in front. It depends on nothing that differs
+    /// between servers with the same interpreter.
     pub fn command(
         &self,
         memory_mb: u32,
         environment: &BTreeMap<String, String>,
     ) -> (PathBuf, Vec<String>) {
-        let mut args = self.args.clone();
-        if let Family::Node = self.runtime.family() {
-            let options = environment
-                .get("NODE_OPTIONS")
-                .map(String::as_str)
-                .unwrap_or_default();
-            let flags = self.node_module_flags(options);
-            args.splice(0..0, flags.chain(node_heap_flags(memory_mb, options)));
+        self.wrapped(self.flags(memory_mb, environment), environment)
+    }
+
+    /// As [`Resolved::command`], for a process that will not become a snapshot: it may also use what was prepared on
+    /// this machine to start faster.
+    pub fn command_here(
+        &self,
+        memory_mb: u32,
+        environment: &BTreeMap<String, String>,
+    ) -> (PathBuf, Vec<String>) {
+        let mut flags = self.flags(memory_mb, environment);
+        if let Some(archive) = &self.archive {
+            flags.extend(jvm::archive_flags(archive, &jvm::own_options(environment)));
         }
+        self.wrapped(flags, environment)
+    }
+
+    fn flags(&self, memory_mb: u32, environment: &BTreeMap<String, String>) -> Vec<String> {
+        match self.runtime.family() {
+            Family::Node => {
+                let options = environment
+                    .get("NODE_OPTIONS")
+                    .map(String::as_str)
+                    .unwrap_or_default();
+                let flags = self.node_module_flags(options);
+                flags.chain(node_heap_flags(memory_mb, options)).collect()
+            }
+            Family::Java => {
+                let release = self
+                    .interpreter_version()
+                    .map_or(jvm::OLDEST, |(major, _)| major);
+                jvm::flags(release, memory_mb, &jvm::own_options(environment))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn wrapped(
+        &self,
+        mut args: Vec<String>,
+        environment: &BTreeMap<String, String>,
+    ) -> (PathBuf, Vec<String>) {
+        args.extend(self.args.iter().cloned());
         match environment
             .get("AWS_LAMBDA_EXEC_WRAPPER")
             .filter(|wrapper| !wrapper.is_empty())
@@ -258,7 +306,7 @@ impl Resolved {
     fn node_module_flags(&self, node_options: &str) -> impl Iterator<Item = String> {
         // Node that does not know a flag does not start.
         let known = self
-            .node_version()
+            .interpreter_version()
             .is_some_and(|version| version >= (20, 17));
         let runtime = self.runtime.version();
         [
@@ -271,7 +319,7 @@ impl Resolved {
         .map(|(name, _)| format!("--no-experimental-{name}"))
     }
 
-    fn node_version(&self) -> Option<(u32, u32)> {
+    fn interpreter_version(&self) -> Option<(u32, u32)> {
         let mut numbers = self.version.as_deref()?.split('.').map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     }
@@ -280,7 +328,7 @@ impl Resolved {
 impl Inner {
     fn resolve(&self, runtime: &Runtime) -> Result<Resolved, RuntimeError> {
         match runtime.family() {
-            family @ (Family::Python | Family::Node) if runtime.version() == 0 => {
+            family @ (Family::Python | Family::Node | Family::Java) if runtime.version() == 0 => {
                 Err(RuntimeError::Retired {
                     runtime: runtime.to_string(),
                     family,
@@ -288,6 +336,7 @@ impl Inner {
             }
             Family::Python => self.resolve_python(runtime),
             Family::Node => self.resolve_node(runtime),
+            Family::Java => self.resolve_java(runtime),
             Family::Provided => Ok(provided(runtime)),
             family => Err(RuntimeError::Unsupported {
                 runtime: runtime.to_string(),
@@ -322,6 +371,20 @@ impl Inner {
             &["/var/runtime/index.js"],
             env,
         ))
+    }
+
+    fn resolve_java(&self, runtime: &Runtime) -> Result<Resolved, RuntimeError> {
+        let interpreter = self.find(runtime)?;
+        let client = Client::Java.unpack(&self.config.data_dir)?;
+        let archive = jvm::archive(&client, &interpreter);
+        let jar = format!("{RUNTIME_DIR}/{}", client::JAVA_JAR);
+        // -jar, because the packages that the client opens by its manifest would otherwise be flags, and with any of
+        // those the JVM does not use its prepared module graph.
+        let resolved = self.managed(runtime, &interpreter, client, &["-jar", &jar], Vec::new());
+        Ok(Resolved {
+            archive,
+            ..resolved
+        })
     }
 
     fn managed(
@@ -359,6 +422,7 @@ impl Inner {
             version: Some(interpreter.version()),
             has_sdk: self.config.sdk_for(runtime.family(), interpreter.release()).is_some_and(|dir| dir.is_dir()),
             runtime: runtime.clone(),
+            archive: None,
         }
     }
 
@@ -431,6 +495,7 @@ fn provided(runtime: &Runtime) -> Resolved {
         version: None,
         has_sdk: false,
         runtime: runtime.clone(),
+        archive: None,
     }
 }
 

@@ -1,9 +1,12 @@
-//! Getting an environment: today by a cold start.
+//! Getting an environment: by a cold start, or by a thaw.
 //!
 //! [`Site::prepare`] lays the ground that every way shares: a sandbox from the pool with mounts and
-//! limits, its Runtime API, its log stream. What brings the runtime up on it is a step of its own
-//! ([`launch`]), and [`Site::await_init`] sees it through to [`Environment::assemble`]. Another way
-//! to bring a runtime up goes beside `launch`.
+//! limits, its Runtime API, its log stream. What brings the runtime up on it is a step of its own:
+//! [`launch`] starts one from nothing, [`Raised`] brings one back from a snapshot. Both end in
+//! [`Environment::assemble`].
+
+mod paging;
+mod thaw;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,10 +23,15 @@ use crate::environment::{self, Aborted, Crash, Environment, MemoryLease, Parts, 
 use crate::invoker::Invoker;
 use crate::output::platform::{Phase, Status, Versions, Writer};
 use crate::output::{Capture, Sources, Stream};
-use crate::runtime_api::{self, Exchange, InitOutcome, RuntimeFault};
+use crate::runtime_api::{
+    self, CredentialSource, Exchange, Init, InitOutcome, Pending, RuntimeFault, Service,
+};
 use crate::runtimes::{Resolved, RuntimeError};
 use crate::status::{EnvironmentState, EnvironmentStatus};
+use crate::variables::Access;
 use crate::{EndpointIdentity, Function, FunctionKey, InvokeError, variables};
+
+pub(crate) use thaw::{Raised, Source, ThawError, Unleased};
 
 /// A start to be made.
 pub(crate) struct Start {
@@ -95,11 +103,33 @@ pub(crate) async fn cold(start: Start) -> Result<Box<Environment>, StartFailure>
         Err(RuntimeError::NoBootstrap) => return Err(start.without_entry_point()),
         Err(err) => return Err(StartFailure::Unable(InvokeError::Runtime(err))),
     };
-    let mut site = Site::prepare(&start, &resolved).await?;
-    site.log_start(&start, &resolved);
+    let (exchange, init) = Exchange::new(Init::OnDemand);
+    let plot = Plot {
+        invoker: &start.invoker,
+        function: &start.function,
+        resolved: &resolved,
+        exchange,
+        stream: start.stream.clone(),
+        token: None,
+        replay: Vec::new(),
+    };
+    let mut site = Site::prepare(plot).await.map_err(unable)?;
+    // A second try continues the first one's stream and is not announced again.
+    if start.phase == Phase::Init {
+        site.log_init_start(&start.invoker, start.phase, (&start.function, &resolved));
+    }
     let began = Instant::now();
-    match launch(&start, &resolved, &mut site).await {
-        Ok(process) => site.await_init(start, process, began).await,
+    let run = Run {
+        invoker: &start.invoker,
+        function: &start.function,
+        resolved: &resolved,
+        token: None,
+    };
+    match launch(run, &mut site).await {
+        Ok(launched) => {
+            site.await_init(start, (launched.process, init), began)
+                .await
+        }
         Err(LaunchError::EntryPoint(crash)) => Err(site
             .fail(start, InitFault::Crashed(crash), began.elapsed())
             .await),
@@ -119,110 +149,97 @@ async fn resolve(start: &Start) -> Result<Resolved, RuntimeError> {
         .unwrap_or_else(|_| Err(RuntimeError::Unknown(start.function.runtime.clone())))
 }
 
+/// What a [`Site`] is prepared for.
+pub(crate) struct Plot<'a> {
+    pub invoker: &'a Arc<Invoker>,
+    pub function: &'a Arc<Function>,
+    pub resolved: &'a Resolved,
+    pub exchange: Exchange,
+    /// The log stream of an earlier try, which this one continues.
+    pub stream: Option<Stream>,
+    /// With which the environment asks for its credentials, if it does not have them as variables.
+    pub token: Option<String>,
+    /// Requests that a thawed runtime is waiting for.
+    pub replay: Vec<Pending>,
+}
+
 /// A sandbox that is ready for a runtime.
-struct Site {
-    sandbox: Sandbox,
-    exchange: Arc<Exchange>,
-    init: oneshot::Receiver<InitOutcome>,
-    api: Aborted,
-    endpoint: crate::EndpointGuard,
-    stream: Stream,
-    entry: crate::status::Entry,
-    capture: Arc<Capture>,
-    writer: Writer,
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub sandbox: Sandbox,
+    pub exchange: Arc<Exchange>,
+    pub api: Aborted,
+    pub endpoint: crate::EndpointGuard,
+    pub stream: Stream,
+    pub entry: crate::status::Entry,
+    pub capture: Arc<Capture>,
+    pub writer: Writer,
 }
 
 impl Site {
-    async fn prepare(start: &Start, resolved: &Resolved) -> Result<Self, StartFailure> {
-        let invoker = &start.invoker;
-        let function = &start.function;
-        let mut prepared = invoker.sandboxes().take().await.map_err(unable)?;
-        let api = prepared
-            .listener(variables::RUNTIME_API_PORT)
-            .map_err(unable)?;
-        let endpoint = prepared
-            .listener(variables::ENDPOINT_PORT)
-            .map_err(unable)?;
-        let sandbox = prepared
-            .enter(spec(invoker, function, resolved))
-            .await
-            .map_err(unable)?;
-
-        let listener = TcpListener::from_std(api).map_err(|err| unable(io_error(err)))?;
-        let (exchange, init) = Exchange::new();
-        let exchange = Arc::new(exchange);
-        let served = runtime_api::serve(listener, Arc::clone(&exchange), invoker.limits());
-        let api = Aborted(tokio::spawn(served).abort_handle());
-        let endpoint = (invoker.hooks().endpoint)(endpoint, EndpointIdentity::of(function));
-
-        let now = invoker.clock().now();
-        let stream = start
-            .stream
-            .clone()
-            .unwrap_or_else(|| Stream::new(function, now));
-        let entry = invoker.registry().enter(EnvironmentStatus {
-            id: 0,
-            function_arn: function.arn.clone(),
-            version: function.version.clone(),
-            memory_mb: function.memory_mb,
-            log_stream: stream.name.to_string(),
-            started: now,
-            state: EnvironmentState::Starting,
-        });
-        let capture = silent_capture(invoker, stream.clone());
-        let writer = Writer::of(function);
-        Ok(Self {
-            sandbox,
-            exchange,
-            init,
-            api,
-            endpoint,
-            stream,
-            entry,
-            capture,
-            writer,
-        })
+    pub async fn prepare(plot: Plot<'_>) -> Result<Self, sandbox::Error> {
+        let mut prepared = plot.invoker.sandboxes().take().await?;
+        let listeners = Listeners::take(&mut prepared)?;
+        let spec = spec(plot.invoker, plot.function, plot.resolved);
+        // The rest is done while the environment takes in its mounts.
+        let (sandbox, ground) =
+            tokio::join!(prepared.enter(spec), async { Ground::lay(plot, listeners) });
+        let (sandbox, ground) = (sandbox?, ground.map_err(io_error)?);
+        Ok(ground.with(sandbox))
     }
 
-    fn log_start(&self, start: &Start, resolved: &Resolved) {
-        // A second try continues the first one's stream and is not announced again.
-        if start.phase == Phase::Init {
-            let now = start.invoker.clock().now();
-            let versions = Versions::of(&start.function, resolved.version.as_deref());
-            self.capture
-                .push(now, self.writer.init_start(now, &start.function, &versions));
-            self.capture.flush();
-        }
+    pub fn log_init_start(
+        &self,
+        invoker: &Invoker,
+        phase: Phase,
+        (function, resolved): (&Function, &Resolved),
+    ) {
+        let now = invoker.clock().now();
+        let versions = Versions::of(function, resolved.version.as_deref());
+        let line = self.writer.init_start(now, phase, function, &versions);
+        self.capture.push(now, line);
+        self.capture.flush();
+    }
+
+    /// Logs an init that went well.
+    pub fn log_init_report(&self, invoker: &Invoker, phase: Phase, elapsed: Duration) {
+        let now = invoker.clock().now();
+        let line = self
+            .writer
+            .init_report(now, elapsed, phase, &Status::Success);
+        self.capture.push(now, line);
+        self.capture.flush();
     }
 
     /// Takes over the output of the runtime's process.
-    fn listen(&mut self, start: &Start, sources: Sources) -> io::Result<()> {
-        let hooks = start.invoker.hooks().clone();
-        let clock = start.invoker.clock().clone();
+    pub fn listen(&mut self, invoker: &Invoker, sources: Sources) -> io::Result<()> {
+        let hooks = invoker.hooks().clone();
+        let clock = invoker.clock().clone();
         self.capture = Arc::new(Capture::new(sources, self.stream.clone(), hooks, clock)?);
         Ok(())
     }
 
     /// Waits until the runtime asks for its first event.
     async fn await_init(
-        mut self,
+        self,
         start: Start,
-        process: Process,
+        (process, init): (Process, oneshot::Receiver<InitOutcome>),
         began: Instant,
     ) -> Result<Box<Environment>, StartFailure> {
         let process = Arc::new(process);
-        let watcher = watch(&start, &process, &self);
+        let watcher = self.watch(&start.invoker, start.key.clone(), &process);
         let readers = self.capture.spawn_readers();
         let left = start.limit.saturating_sub(began.elapsed());
-        let outcome = tokio::time::timeout(left, &mut self.init).await;
+        let outcome = tokio::time::timeout(left, init).await;
         let elapsed = began.elapsed();
         let fault = match outcome {
-            Ok(Ok(InitOutcome::Ready)) => {
+            Ok(Ok(InitOutcome::Ready | InitOutcome::RestoreReady)) => {
                 let services = Services {
                     api: self.api,
                     readers,
                     watcher,
                     endpoint: self.endpoint,
+                    pager: None,
                 };
                 return Ok(Box::new(Environment::assemble(Parts {
                     key: start.key,
@@ -232,6 +249,8 @@ impl Site {
                     entry: self.entry,
                     // Inside an invocation it is part of that invocation's duration.
                     init_duration: (start.phase == Phase::Init).then_some(elapsed),
+                    restored: None,
+                    origin: None,
                     sandbox: self.sandbox,
                     process,
                     lease: start.lease,
@@ -252,7 +271,7 @@ impl Site {
         Err(self.fail(start, fault, elapsed).await)
     }
 
-    fn crashed(&self, exit: &Exit) -> InitFault {
+    pub fn crashed(&self, exit: &Exit) -> InitFault {
         InitFault::Crashed(environment::crash(exit, self.sandbox.oom_kills() > 0))
     }
 
@@ -262,24 +281,143 @@ impl Site {
         } else {
             elapsed
         };
-        let now = start.invoker.clock().now();
+        let stream = self.stream.clone();
+        self.end_after(&start.invoker, &fault, start.phase, elapsed)
+            .await;
+        StartFailure::Init(FailedInit {
+            lease: start.lease,
+            stream,
+            fault,
+        })
+    }
+
+    /// Ends everything after an init that failed, and logs that it did.
+    pub async fn end_after(
+        self,
+        invoker: &Invoker,
+        fault: &InitFault,
+        phase: Phase,
+        elapsed: Duration,
+    ) {
+        let now = invoker.clock().now();
         self.sandbox.destroy().await;
         self.capture.drain();
         let line = self
             .writer
-            .init_report(now, elapsed, start.phase, &fault.status());
+            .init_report(now, elapsed, phase, &fault.status());
         self.capture.push(now, line);
         self.capture.flush();
-        StartFailure::Init(FailedInit {
-            lease: start.lease,
+    }
+
+    /// Tells the exchange, and with it whoever waits, that the runtime is gone.
+    pub fn watch(
+        &self,
+        invoker: &Arc<Invoker>,
+        key: FunctionKey,
+        process: &Arc<Process>,
+    ) -> Aborted {
+        let process = Arc::clone(process);
+        let exchange = Arc::clone(&self.exchange);
+        let invoker = Arc::downgrade(invoker);
+        let id = self.entry.id();
+        let watching = tokio::spawn(async move {
+            let exit = process.wait().await;
+            exchange.close(exit);
+            if let Some(invoker) = invoker.upgrade() {
+                invoker.runtime_ended(&key, id);
+            }
+        });
+        Aborted(watching.abort_handle())
+    }
+}
+
+/// What a [`Site`] has beside its sandbox.
+struct Ground {
+    exchange: Arc<Exchange>,
+    api: Aborted,
+    endpoint: crate::EndpointGuard,
+    stream: Stream,
+    entry: crate::status::Entry,
+    capture: Arc<Capture>,
+    writer: Writer,
+}
+
+impl Ground {
+    fn lay(plot: Plot<'_>, listeners: Listeners) -> io::Result<Self> {
+        let Plot {
+            invoker, function, ..
+        } = plot;
+        let listener = TcpListener::from_std(listeners.api)?;
+        let exchange = Arc::new(plot.exchange);
+        let credentials = plot.token.map(|token| {
+            let (hooks, function) = (invoker.hooks().clone(), Arc::clone(function));
+            CredentialSource::new(token, invoker.clock().clone(), move || {
+                (hooks.credentials)(&function)
+            })
+        });
+        let service = Service {
+            limits: invoker.limits(),
+            credentials,
+            replay: plot.replay,
+        };
+        let served = runtime_api::serve(listener, Arc::clone(&exchange), service);
+        let api = Aborted(tokio::spawn(served).abort_handle());
+        let endpoint =
+            (invoker.hooks().endpoint)(listeners.endpoint, EndpointIdentity::of(function));
+
+        let now = invoker.clock().now();
+        let stream = plot.stream.unwrap_or_else(|| Stream::new(function, now));
+        let entry = invoker.registry().enter(EnvironmentStatus {
+            id: 0,
+            function_arn: function.arn.clone(),
+            version: function.version.clone(),
+            memory_mb: function.memory_mb,
+            log_stream: stream.name.to_string(),
+            started: now,
+            state: EnvironmentState::Starting,
+        });
+        Ok(Self {
+            exchange,
+            api,
+            endpoint,
+            capture: silent_capture(invoker, stream.clone()),
+            writer: Writer::of(function),
+            stream,
+            entry,
+        })
+    }
+
+    fn with(self, sandbox: Sandbox) -> Site {
+        Site {
+            sandbox,
+            exchange: self.exchange,
+            api: self.api,
+            endpoint: self.endpoint,
             stream: self.stream,
-            fault,
+            entry: self.entry,
+            capture: self.capture,
+            writer: self.writer,
+        }
+    }
+}
+
+/// What functions connect to on their own loopback.
+struct Listeners {
+    api: std::net::TcpListener,
+    endpoint: std::net::TcpListener,
+}
+
+impl Listeners {
+    fn take(prepared: &mut sandbox::Prepared) -> Result<Self, sandbox::Error> {
+        Ok(Self {
+            api: prepared.listener(variables::RUNTIME_API_PORT)?,
+            endpoint: prepared.listener(variables::ENDPOINT_PORT)?,
         })
     }
 }
 
 /// After `init/error` a runtime gets this long to end by itself.
-const EXIT_AFTER_REPORT: Duration = Duration::from_millis(200);
+pub(crate) const EXIT_AFTER_REPORT: Duration = Duration::from_millis(200);
 
 impl Start {
     /// A package without a `bootstrap`: told as AWS tells it, without any sandbox.
@@ -316,43 +454,56 @@ pub(crate) fn silent_capture(invoker: &Invoker, stream: Stream) -> Arc<Capture> 
     ))
 }
 
-/// Tells the exchange, and with it whoever waits, that the runtime is gone.
-fn watch(start: &Start, process: &Arc<Process>, site: &Site) -> Aborted {
-    let process = Arc::clone(process);
-    let exchange = Arc::clone(&site.exchange);
-    let invoker = Arc::downgrade(&start.invoker);
-    let (key, id) = (start.key.clone(), site.entry.id());
-    let watching = tokio::spawn(async move {
-        let exit = process.wait().await;
-        exchange.close(exit);
-        if let Some(invoker) = invoker.upgrade() {
-            invoker.runtime_ended(&key, id);
-        }
-    });
-    Aborted(watching.abort_handle())
+/// A runtime to be started from nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub invoker: &'a Arc<Invoker>,
+    pub function: &'a Arc<Function>,
+    pub resolved: &'a Resolved,
+    /// It is started for a snapshot, and asks for its credentials with this.
+    pub token: Option<&'a str>,
 }
 
-enum LaunchError {
+pub(crate) enum LaunchError {
     EntryPoint(Crash),
     Server(sandbox::Error),
 }
 
-async fn launch(
-    start: &Start,
-    resolved: &Resolved,
-    site: &mut Site,
-) -> Result<Process, LaunchError> {
-    let function = &start.function;
+/// A process, and the pipes that it writes to.
+pub(crate) struct Launched {
+    pub process: Process,
+    pub pipes: Vec<(snapshot::External, u64)>,
+}
+
+pub(crate) async fn launch(run: Run<'_>, site: &mut Site) -> Result<Launched, LaunchError> {
+    let Run {
+        invoker,
+        function,
+        resolved,
+        token,
+    } = run;
     let server = |err: io::Error| LaunchError::Server(io_error(err));
-    let (program, args) = resolved.command(function.memory_mb, &function.environment);
+    let (memory_mb, environment) = (function.memory_mb, &function.environment);
+    let (program, args) = match token {
+        Some(_) => resolved.command(memory_mb, environment),
+        None => resolved.command_here(memory_mb, environment),
+    };
     // Clients of the `provided` family are not known to write frames, so AWS gives them no pipe.
     let log_pipe = match resolved.execution_env {
         Some(_) => Some(log_pipe().map_err(server)?),
         None => None,
     };
-    let credentials = (start.invoker.hooks().credentials)(function);
-    let stream = &site.stream.name;
-    let env = variables::build(function, resolved, credentials, stream, log_pipe.is_some());
+    let access = match token {
+        Some(token) => Access::Token(token),
+        None => Access::Keys((invoker.hooks().credentials)(function)),
+    };
+    let env = variables::build(
+        function,
+        resolved,
+        access,
+        &site.stream.name,
+        log_pipe.is_some(),
+    );
     let (frames, fds) = match log_pipe {
         Some((reader, writer)) => (Some(reader), vec![(writer, variables::TELEMETRY_LOG_FD)]),
         None => (None, Vec::new()),
@@ -368,38 +519,44 @@ async fn launch(
         Ok(process) => process,
         Err(sandbox::Error::Exec { source, .. }) => {
             return Err(LaunchError::EntryPoint(
-                site.no_entry_point(start, resolved, &program, &source),
+                site.no_entry_point(run, &program, &source),
             ));
         }
         Err(err) => return Err(LaunchError::Server(err)),
     };
-    let lines = [process.stdout(), process.stderr()]
+    let (stdout, stderr) = (process.stdout(), process.stderr());
+    let pipes = [
+        (snapshot::External::Output, &stdout),
+        (snapshot::External::Error, &stderr),
+        (snapshot::External::Log, &frames),
+    ];
+    let pipes = pipes
         .into_iter()
-        .flatten()
+        .filter_map(|(role, pipe)| Some((role, pipe_number(pipe.as_ref()?).ok()?)))
         .collect();
-    site.listen(start, Sources { lines, frames })
+    let lines = [stdout, stderr].into_iter().flatten().collect();
+    site.listen(invoker, Sources { lines, frames })
         .map_err(server)?;
-    Ok(process)
+    Ok(Launched { process, pipes })
+}
+
+/// What tells a pipe from others: both ends have the same.
+fn pipe_number(pipe: &OwnedFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(pipe)?.st_ino)
 }
 
 impl Site {
     /// Words a program that cannot be executed. AWS runs managed runtimes through a shell script,
     /// which complains about a bad wrapper and exits as shells do.
-    fn no_entry_point(
-        &self,
-        start: &Start,
-        resolved: &Resolved,
-        program: &std::path::Path,
-        source: &io::Error,
-    ) -> Crash {
+    fn no_entry_point(&self, run: Run<'_>, program: &std::path::Path, source: &io::Error) -> Crash {
         let program = program.display();
-        if resolved.program.as_os_str() != program.to_string().as_str() {
+        if run.resolved.program.as_os_str() != program.to_string().as_str() {
             let (complaint, code) = match source.kind() {
                 io::ErrorKind::NotFound => ("does not exist", 127),
                 _ => ("is not an executable", 126),
             };
             self.capture.push(
-                start.invoker.clock().now(),
+                run.invoker.clock().now(),
                 Some(format!("{program}: {complaint}\n")),
             );
             return environment::crash(&Exit::Code(code), false);
@@ -423,7 +580,7 @@ fn log_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader.into(), writer.into()))
 }
 
-fn spec(invoker: &Invoker, function: &Function, resolved: &Resolved) -> Spec {
+pub(crate) fn spec(invoker: &Invoker, function: &Function, resolved: &Resolved) -> Spec {
     const MIB: u64 = 1024 * 1024;
     let mount = |source: PathBuf, target: &str| Mount {
         source,

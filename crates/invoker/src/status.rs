@@ -14,6 +14,8 @@ pub enum EnvironmentState {
     Busy,
     Idle,
     Frozen,
+    /// Thawed from a snapshot up to its last step, and frozen there.
+    Parked,
     Ending,
 }
 
@@ -53,11 +55,12 @@ struct Entries {
     all: BTreeMap<u64, (EnvironmentStatus, Arc<AtomicU8>)>,
 }
 
-const STATES: [EnvironmentState; 5] = [
+const STATES: [EnvironmentState; 6] = [
     EnvironmentState::Starting,
     EnvironmentState::Busy,
     EnvironmentState::Idle,
     EnvironmentState::Frozen,
+    EnvironmentState::Parked,
     EnvironmentState::Ending,
 ];
 

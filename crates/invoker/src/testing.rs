@@ -28,5 +28,7 @@ pub(crate) fn function() -> Function {
         application_log_level: None,
         system_log_level: None,
         tracing_active: false,
+        snap_start: false,
+        code_sha256: String::new(),
     }
 }

@@ -15,13 +15,25 @@ const ENDPOINT_URL: &str = "http://127.0.0.1:4566";
 pub(crate) const ENDPOINT_PORT: u16 = 4566;
 /// The descriptor that AWS uses for log frames.
 pub(crate) const TELEMETRY_LOG_FD: i32 = 62;
+/// Where SDKs ask for credentials in an environment that has them in no variable.
+const CREDENTIALS_URI: &str = "http://127.0.0.1:9001/2021-04-23/credentials";
+
+/// How an environment gets its credentials, which depends on what it is started for.
+#[derive(Debug)]
+pub(crate) enum Access<'a> {
+    /// For invocations: by variables.
+    Keys(Credentials),
+    /// For a snapshot, in which keys would grow old: by request, with this token. Nor does
+    /// anything else here tell one of the environments made from it from the others.
+    Token(&'a str),
+}
 
 /// Builds them: the runtime's defaults, over these the function's own, over these the reserved
 /// ones, which a function cannot change.
 pub(crate) fn build(
     function: &Function,
     resolved: &Resolved,
-    credentials: Credentials,
+    access: Access<'_>,
     log_stream: &str,
     has_log_fd: bool,
 ) -> Vec<(String, String)> {
@@ -30,7 +42,7 @@ pub(crate) fn build(
         .collect();
     variables.extend(resolved.env.iter().cloned());
     variables.extend(function.environment.clone());
-    for (name, value) in reserved(function, resolved, credentials, log_stream) {
+    for (name, value) in reserved(function, resolved, access, log_stream) {
         match value {
             Some(value) => variables.insert(name.to_owned(), value),
             None => variables.remove(name),
@@ -72,13 +84,59 @@ fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
 fn reserved(
     function: &Function,
     resolved: &Resolved,
+    access: Access<'_>,
+    log_stream: &str,
+) -> Vec<(&'static str, Option<String>)> {
+    let mut variables = common(function, resolved).to_vec();
+    variables.extend(match access {
+        Access::Keys(credentials) => with_keys(function, credentials, log_stream),
+        Access::Token(token) => with_token(token),
+    });
+    variables
+}
+
+fn with_keys(
+    function: &Function,
     credentials: Credentials,
     log_stream: &str,
-) -> [(&'static str, Option<String>); 22] {
+) -> [(&'static str, Option<String>); 8] {
+    [
+        ("AWS_ACCESS_KEY_ID", Some(credentials.access_key_id)),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", None),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", None),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", Some("on-demand".into())),
+        (
+            "AWS_LAMBDA_LOG_GROUP_NAME",
+            Some(function.log_group.clone()),
+        ),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", Some(log_stream.to_owned())),
+        ("AWS_SECRET_ACCESS_KEY", Some(credentials.secret_access_key)),
+        ("AWS_SESSION_TOKEN", Some(credentials.session_token)),
+    ]
+}
+
+/// The names of log group and stream are absent, as on AWS.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html>
+fn with_token(token: &str) -> [(&'static str, Option<String>); 8] {
+    [
+        ("AWS_ACCESS_KEY_ID", None),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", Some(token.to_owned())),
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            Some(CREDENTIALS_URI.to_owned()),
+        ),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", Some("snap-start".into())),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", None),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", None),
+        ("AWS_SECRET_ACCESS_KEY", None),
+        ("AWS_SESSION_TOKEN", None),
+    ]
+}
+
+fn common(function: &Function, resolved: &Resolved) -> [(&'static str, Option<String>); 16] {
     let text = |text: &str| Some(text.to_owned());
     [
         ("AWS_ACCESS_KEY", None),
-        ("AWS_ACCESS_KEY_ID", Some(credentials.access_key_id)),
         ("AWS_DEFAULT_REGION", text(&function.region)),
         ("AWS_EXECUTION_ENV", resolved.execution_env.clone()),
         (
@@ -87,19 +145,14 @@ fn reserved(
         ),
         ("AWS_LAMBDA_FUNCTION_NAME", text(&function.name)),
         ("AWS_LAMBDA_FUNCTION_VERSION", text(&function.version)),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", text("on-demand")),
         ("AWS_LAMBDA_LOG_FORMAT", text(function.log_format.as_str())),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", text(&function.log_group)),
         (
             "AWS_LAMBDA_LOG_LEVEL",
             function.application_log_level.clone(),
         ),
-        ("AWS_LAMBDA_LOG_STREAM_NAME", text(log_stream)),
         ("AWS_LAMBDA_RUNTIME_API", text(RUNTIME_API)),
         ("AWS_REGION", text(&function.region)),
-        ("AWS_SECRET_ACCESS_KEY", Some(credentials.secret_access_key)),
         ("AWS_SECRET_KEY", None),
-        ("AWS_SESSION_TOKEN", Some(credentials.session_token)),
         ("LAMBDA_RUNTIME_DIR", text("/var/runtime")),
         ("LAMBDA_TASK_ROOT", text("/var/task")),
         ("_HANDLER", text(&function.handler)),
@@ -129,20 +182,25 @@ mod tests {
             has_sdk: false,
             version: None,
             runtime: Runtime::parse("python3.12").unwrap(),
+            archive: None,
         }
     }
 
     fn built(environment: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let credentials = Credentials {
+            access_key_id: "AK".into(),
+            ..Credentials::default()
+        };
+        built_with(environment, Access::Keys(credentials))
+    }
+
+    fn built_with(environment: &[(&str, &str)], access: Access<'_>) -> BTreeMap<String, String> {
         let mut function = testing::function();
         function.environment = environment
             .iter()
             .map(|&(name, value)| (name.into(), value.into()))
             .collect();
-        let credentials = Credentials {
-            access_key_id: "AK".into(),
-            ..Credentials::default()
-        };
-        build(&function, &resolved(), credentials, "stream", true)
+        build(&function, &resolved(), access, "stream", true)
             .into_iter()
             .collect()
     }
@@ -163,6 +221,45 @@ mod tests {
         assert_eq!(variables["_HANDLER"], "app.handler");
         assert_eq!(variables["AWS_EXECUTION_ENV"], "AWS_Lambda_python3.12");
         assert_eq!(variables["_LAMBDA_TELEMETRY_LOG_FD"], "62");
+    }
+
+    #[test]
+    fn snapshot_holds_no_keys_and_no_log_stream() {
+        let variables = built_with(
+            &[
+                ("AWS_ACCESS_KEY_ID", "evil"),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "evil"),
+                ("AWS_LAMBDA_LOG_STREAM_NAME", "evil"),
+                ("AWS_LAMBDA_INITIALIZATION_TYPE", "evil"),
+            ],
+            Access::Token("secret"),
+        );
+        assert!(
+            !variables.values().any(|value| value == "evil"),
+            "{variables:?}"
+        );
+        for absent in [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_LAMBDA_LOG_GROUP_NAME",
+            "AWS_LAMBDA_LOG_STREAM_NAME",
+        ] {
+            assert!(!variables.contains_key(absent), "{absent}");
+        }
+        assert_eq!(variables["AWS_LAMBDA_INITIALIZATION_TYPE"], "snap-start");
+        assert_eq!(variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"], "secret");
+        let uri = &variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"];
+        assert!(uri.starts_with(&format!("http://{RUNTIME_API}/")), "{uri}");
+    }
+
+    #[test]
+    fn keys_take_the_place_of_the_credentials_endpoint() {
+        let variables = built(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "evil")]);
+        assert_eq!(variables["AWS_ACCESS_KEY_ID"], "AK");
+        assert_eq!(variables["AWS_LAMBDA_INITIALIZATION_TYPE"], "on-demand");
+        assert_eq!(variables["AWS_LAMBDA_LOG_STREAM_NAME"], "stream");
+        assert!(!variables.contains_key("AWS_CONTAINER_CREDENTIALS_FULL_URI"));
     }
 
     #[test]

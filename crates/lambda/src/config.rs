@@ -1,3 +1,4 @@
+use invoker::SnapStartMode;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the Lambda service. Every default is documented at its field.
@@ -24,6 +25,10 @@ pub struct Config {
     /// The account's concurrency as `GetAccountSettings` shows it; the invoker enforces its own.
     /// Default 1000, as on AWS.
     pub concurrent_executions: u32,
+    /// Which functions may have snapshots. It has its place in the server's `snapstart` section,
+    /// not in this one.
+    #[serde(skip)]
+    pub snap_start: SnapStartMode,
 }
 
 impl Default for Config {
@@ -36,6 +41,7 @@ impl Default for Config {
             code_grace_s: 960,
             total_code_bytes: 80_530_636_800,
             concurrent_executions: 1000,
+            snap_start: SnapStartMode::default(),
         }
     }
 }

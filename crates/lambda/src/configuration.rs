@@ -3,7 +3,7 @@
 use clock::Timestamp;
 use model::lambda as wire;
 
-use crate::function::{Alias, Function, State, Update, Version};
+use crate::function::{Alias, Function, Snapshot, State, Update, Version};
 use crate::name::Qualifier;
 use crate::settings::{Logging, Settings};
 
@@ -24,7 +24,7 @@ pub fn of(
     let mut answer = in_list(function, version, arn);
     let (reason, code) = state_reason(state);
     answer.state = Some(state.name().into());
-    answer.state_reason = reason.map(Into::into);
+    answer.state_reason = reason.or(snapshot_reason(state, version)).map(Into::into);
     answer.state_reason_code = code.map(Into::into);
     if let Some(update) = &version.last_update {
         let (status, reason, code) = update_reason(update);
@@ -96,8 +96,14 @@ pub fn in_list(function: &Function, version: &Version, arn: String) -> wire::Fun
                 }
                 .into(),
             ),
-            // No snapshot is taken yet, so none optimises anything.
-            optimization_status: Some("Off".into()),
+            optimization_status: Some(
+                if version.snapshot == Snapshot::Taken {
+                    "On"
+                } else {
+                    "Off"
+                }
+                .into(),
+            ),
         }),
         logging_config: Some(logging(&settings.logging)),
         ..wire::FunctionConfiguration::default()
@@ -124,7 +130,7 @@ pub fn alias(function: &Function, name: &str, alias: &Alias) -> wire::AliasConfi
     }
 }
 
-fn state_reason(state: &State) -> (Option<&str>, Option<&'static str>) {
+fn state_reason(state: &State) -> (Option<&str>, Option<&str>) {
     match state {
         State::Pending { restoring: false } => {
             (Some("The function is being created."), Some("Creating"))
@@ -134,11 +140,22 @@ fn state_reason(state: &State) -> (Option<&str>, Option<&'static str>) {
         }
         State::Active => (None, None),
         State::Inactive => (Some("The function is idle."), Some("Idle")),
-        State::Failed { reason } => (Some(reason), Some("InternalError")),
+        State::Failed(failure) => (Some(&failure.reason), Some(&failure.code)),
     }
 }
 
-fn update_reason(update: &Update) -> (&'static str, Option<&str>, Option<&'static str>) {
+/// Why a version that works has no snapshot. On AWS every version can have one, so there an active
+/// version never has a reason; it comes without a code, and clients have nothing to act on.
+fn snapshot_reason<'v>(state: &State, version: &'v Version) -> Option<&'v str> {
+    match &version.snapshot {
+        Snapshot::Unfit { reason } | Snapshot::Missing { reason } if *state == State::Active => {
+            Some(reason)
+        }
+        _ => None,
+    }
+}
+
+fn update_reason(update: &Update) -> (&'static str, Option<&str>, Option<&str>) {
     match update {
         // AWS uses the words of the creation for every update.
         Update::InProgress => (
@@ -147,7 +164,7 @@ fn update_reason(update: &Update) -> (&'static str, Option<&str>, Option<&'stati
             Some("Creating"),
         ),
         Update::Successful => ("Successful", None, None),
-        Update::Failed { reason } => ("Failed", Some(reason), Some("InternalError")),
+        Update::Failed(failure) => ("Failed", Some(&failure.reason), Some(&failure.code)),
     }
 }
 

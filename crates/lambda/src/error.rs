@@ -44,6 +44,16 @@ pub enum Error {
          following state: {state}"
     )]
     NotReady { state: &'static str },
+    #[error(
+        "Lambda is initializing your function. It will be ready to invoke once your function \
+         state becomes ACTIVE."
+    )]
+    SnapStartNotReady,
+    #[error(
+        "The operation cannot be performed at this time. The function version is in state: \
+         'Failed', StateReasonCode: '{code}'"
+    )]
+    FailedTarget { code: String },
     #[error("Unable to delete version because the following aliases reference it: [{aliases}]")]
     VersionInUse { aliases: String },
     #[error(
@@ -147,8 +157,8 @@ pub enum InvalidParameter {
          functions."
     )]
     DeprecatedRuntime { runtime: String },
-    #[error("{runtime} is not supported for SnapStart enabled functions.")]
-    SnapStartRuntime { runtime: String },
+    #[error("{what} is not supported for SnapStart enabled functions.")]
+    SnapStartUnsupported { what: String },
     #[error(
         "Lambda was unable to configure your environment variables because the environment \
          variables you have provided exceeded the 4KB limit. String measured: {measured}"
@@ -254,7 +264,9 @@ impl From<Error> for ApiError {
             | Error::AliasExists { .. }
             | Error::UpdateInProgress { .. }
             | Error::NotReady { .. }
+            | Error::FailedTarget { .. }
             | Error::VersionInUse { .. } => Self::new(&error::RESOURCE_CONFLICT, message),
+            Error::SnapStartNotReady => Self::new(&error::SNAP_START_NOT_READY, message),
             Error::RevisionMismatch => Self::new(&error::PRECONDITION_FAILED, message),
             Error::ZipTooLarge => Self::new(&common_error::REQUEST_ENTITY_TOO_LARGE, message),
             Error::PayloadTooLarge { .. } => Self::new(&error::REQUEST_TOO_LARGE, message),
@@ -290,6 +302,12 @@ fn invoke_error(cause: InvokeError) -> ApiError {
         // that says how goes to the client.
         InvokeError::Runtime(runtime) => {
             ApiError::new(&error::INVALID_RUNTIME, runtime.to_string())
+        }
+        // Invoke has no way to answer with the function's error where its after-restore hooks fail:
+        // it is in the function's log.
+        InvokeError::SnapStart { .. } => ApiError::new(&error::SNAP_START, cause.to_string()),
+        InvokeError::SnapStartTimeout => {
+            ApiError::new(&error::SNAP_START_TIMEOUT, cause.to_string())
         }
         InvokeError::ShuttingDown | InvokeError::Environment(_) => {
             ApiError::internal(Error::Invoke(cause))

@@ -80,6 +80,8 @@ pub struct Version {
     pub build: String,
     pub modified: Timestamp,
     pub state: State,
+    #[serde(default)]
+    pub snapshot: Snapshot,
     /// None until the first update of `$LATEST`, or its activation, has settled.
     pub last_update: Option<Update>,
     #[serde(skip)]
@@ -130,9 +132,7 @@ pub enum State {
     },
     Active,
     Inactive,
-    Failed {
-        reason: String,
-    },
+    Failed(Failure),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +140,39 @@ pub enum State {
 pub enum Update {
     InProgress,
     Successful,
-    Failed { reason: String },
+    Failed(Failure),
+}
+
+/// Why a version does not work, as `StateReason` and `StateReasonCode` tell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub reason: String,
+    #[serde(default = "internal_error")]
+    pub code: String,
+}
+
+fn internal_error() -> String {
+    "InternalError".to_owned()
+}
+
+/// What is known of a version's snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshot {
+    /// Nobody has asked for one.
+    #[default]
+    None,
+    /// A published version waits for it.
+    Wanted,
+    Taken,
+    /// The function holds something that cannot be frozen, so it is cold-started.
+    Unfit {
+        reason: String,
+    },
+    /// The server could not make it. It tries again when it is started anew.
+    Missing {
+        reason: String,
+    },
 }
 
 /// A named pointer to a version, or to two with a ratio.
@@ -173,24 +205,44 @@ impl Version {
         self.revision_id = new_id();
     }
 
-    fn settle(&mut self, failure: Option<&str>) {
-        let reason = failure.map(str::to_owned);
+    fn settle(&mut self, failure: Option<&Failure>) {
         if let State::Pending { .. } = self.state {
-            self.state = match reason.clone() {
+            self.state = match failure.cloned() {
                 None => State::Active,
-                Some(reason) => State::Failed { reason },
+                Some(failure) => State::Failed(failure),
             };
         }
-        self.last_update = Some(match reason {
+        self.last_update = Some(match failure.cloned() {
             None => Update::Successful,
-            Some(reason) => Update::Failed { reason },
+            Some(failure) => Update::Failed(failure),
         });
         self.touch();
     }
 
+    /// Ends the wait for a snapshot. One that nobody waited for changes nothing that clients
+    /// compare.
+    pub fn settle_snapshot(&mut self, snapshot: Snapshot, failure: Option<&Failure>) {
+        let waited = self.waits_for_snapshot();
+        self.snapshot = snapshot;
+        if waited {
+            self.settle(failure);
+        }
+    }
+
     pub fn is_settling(&self) -> bool {
-        matches!(self.state, State::Pending { .. })
-            || matches!(self.last_update, Some(Update::InProgress))
+        let pending = matches!(self.state, State::Pending { .. }) && !self.waits_for_snapshot();
+        pending || matches!(self.last_update, Some(Update::InProgress))
+    }
+
+    /// Whether all is done but the snapshot.
+    pub fn waits_for_snapshot(&self) -> bool {
+        matches!(self.state, State::Pending { .. }) && self.snapshot == Snapshot::Wanted
+    }
+
+    /// Whether its configuration asks for a snapshot, and it can have one: only published versions
+    /// can.
+    pub fn asks_for_snapshot(&self) -> bool {
+        self.settings.snap_start && self.number.is_some()
     }
 }
 
@@ -200,7 +252,7 @@ impl State {
             Self::Pending { .. } => "Pending",
             Self::Active => "Active",
             Self::Inactive => "Inactive",
-            Self::Failed { .. } => "Failed",
+            Self::Failed(_) => "Failed",
         }
     }
 }
@@ -239,16 +291,23 @@ impl Function {
         }
     }
 
-    /// Ends what is under way for every version: creations, restorations and updates.
+    /// Ends what is under way for every version: creations, restorations and updates. A version
+    /// that waits for its snapshot goes on waiting, unless there is a failure.
     pub fn settle(&mut self, failure: Option<&str>) {
+        let failure = failure.map(|reason| Failure {
+            reason: reason.to_owned(),
+            code: internal_error(),
+        });
         let numbers: Vec<Option<u64>> = self
             .all_versions()
-            .filter(|version| version.is_settling())
+            .filter(|version| {
+                version.is_settling() || failure.is_some() && version.waits_for_snapshot()
+            })
             .map(|version| version.number)
             .collect();
         for number in numbers {
             if let Some(version) = self.version_mut(number) {
-                version.settle(failure);
+                version.settle(failure.as_ref());
             }
         }
     }
@@ -288,6 +347,7 @@ impl Function {
         let latest = self.latest_mut();
         if latest.settings != settings || latest.code != code {
             latest.build = new_id();
+            latest.snapshot = Snapshot::None;
         }
         latest.settings = settings;
         latest.code = code;
@@ -319,6 +379,12 @@ impl Function {
         // A version is published with `$LATEST`'s state; an update still in progress there means
         // that the version is still being created here.
         if version.last_update == Some(Update::InProgress) {
+            version.state = State::Pending { restoring: false };
+            version.last_update = None;
+        }
+        version.snapshot = Snapshot::None;
+        if version.asks_for_snapshot() {
+            version.snapshot = Snapshot::Wanted;
             version.state = State::Pending { restoring: false };
             version.last_update = None;
         }
@@ -411,6 +477,7 @@ pub mod tests {
             build: new_id(),
             modified: Timestamp::from_secs(1_700_000_000),
             state: State::Active,
+            snapshot: Snapshot::None,
             last_update: Some(Update::Successful),
             running: Running::default(),
         };
@@ -512,6 +579,48 @@ pub mod tests {
         assert!(function.check_settled().is_ok());
         assert_eq!(function.latest.state, State::Active);
         assert_ne!(function.latest.revision_id, revision);
+    }
+
+    #[test]
+    fn a_version_with_snap_start_waits_for_its_snapshot() {
+        let mut function = function("f");
+        function.latest_mut().settings.snap_start = true;
+        let version = function.publish(None, Timestamp::default());
+        assert_eq!(version.state, State::Pending { restoring: false });
+        assert_eq!(version.last_update, None);
+        assert_eq!(function.latest.snapshot, Snapshot::None);
+        function.settle(None);
+        assert!(function.versions[&1].waits_for_snapshot());
+
+        let version = function.version_mut(Some(1)).unwrap();
+        let revision = version.revision_id.clone();
+        version.settle_snapshot(Snapshot::Taken, None);
+        assert_eq!(version.state, State::Active);
+        assert_eq!(version.last_update, Some(Update::Successful));
+        assert_ne!(version.revision_id, revision);
+    }
+
+    #[test]
+    fn a_version_whose_code_is_lost_does_not_wait_for_a_snapshot() {
+        let mut function = function("f");
+        function.latest_mut().settings.snap_start = true;
+        function.publish(None, Timestamp::default());
+        function.settle(Some("gone"));
+        assert_eq!(function.versions[&1].state.name(), "Failed");
+    }
+
+    #[test]
+    fn a_snapshot_of_latest_is_no_change_to_clients() {
+        let mut function = function("f");
+        let before = Version::clone(&function.latest);
+        function.latest_mut().settle_snapshot(Snapshot::Taken, None);
+        let latest = Version::clone(&function.latest);
+        assert_eq!(
+            (&latest.revision_id, &latest.state),
+            (&before.revision_id, &before.state)
+        );
+        update(&mut function, "changed");
+        assert_eq!(function.latest.snapshot, Snapshot::None);
     }
 
     #[test]

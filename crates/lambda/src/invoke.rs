@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
-use invoker::{Invocation, LogFormat, Mode, Outcome};
+use invoker::{Invocation, Mode, Outcome};
 
 use crate::error::Error;
 use crate::function::{Function, State, Target, Version};
@@ -111,20 +110,20 @@ impl Lambda {
     fn check_ready(&self, function: &Function, version: &Version) -> Result<(), Error> {
         let state = self.state(version);
         match state {
-            State::Active => Ok(()),
-            State::Pending { .. } | State::Failed { .. } => Err(Error::NotReady {
-                state: state.name(),
-            }),
-            State::Inactive => {
-                self.restore(
-                    function,
-                    version.number.map_or(Target::Latest, Target::Version),
-                );
-                Err(Error::NotReady {
-                    state: state.name(),
-                })
-            }
+            State::Active => return Ok(()),
+            State::Pending { .. } | State::Failed(_) => {}
+            State::Inactive => self.restore(
+                function,
+                version.number.map_or(Target::Latest, Target::Version),
+            ),
         }
+        let will_be_ready = !matches!(state, State::Failed(_));
+        if will_be_ready && version.asks_for_snapshot() {
+            return Err(Error::SnapStartNotReady);
+        }
+        Err(Error::NotReady {
+            state: state.name(),
+        })
     }
 
     fn restore(&self, function: &Function, target: Target) {
@@ -141,36 +140,5 @@ impl Lambda {
             }
             Ok(())
         });
-    }
-
-    fn runnable(&self, function: &Function, version: &Version) -> Arc<invoker::Function> {
-        let settings = &version.settings;
-        let levels = settings.logging.json.as_ref();
-        Arc::new(invoker::Function {
-            arn: function.id.arn(),
-            name: function.id.name.clone(),
-            version: version.name(),
-            account: function.id.scope.account.to_string(),
-            region: function.id.scope.region.to_string(),
-            revision_id: version.build.clone(),
-            runtime: settings.runtime.clone(),
-            handler: settings.handler.clone(),
-            memory_mb: settings.memory_mb,
-            timeout: Duration::from_secs(settings.timeout_seconds.into()),
-            ephemeral_mb: settings.ephemeral_mb,
-            environment: settings.environment.clone().unwrap_or_default(),
-            code_dir: self.code.directory(&version.code.digest),
-            layer_dirs: Vec::new(),
-            role: settings.role.clone(),
-            log_group: settings.logging.group.clone(),
-            log_format: if levels.is_some() {
-                LogFormat::Json
-            } else {
-                LogFormat::Text
-            },
-            application_log_level: levels.map(|levels| levels.application.clone()),
-            system_log_level: levels.map(|levels| levels.system.clone()),
-            tracing_active: settings.tracing_active,
-        })
     }
 }

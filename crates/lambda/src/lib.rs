@@ -26,6 +26,7 @@ mod routing;
 mod runtimes;
 mod service;
 mod settings;
+mod snapshots;
 mod tags;
 mod tasks;
 mod workers;

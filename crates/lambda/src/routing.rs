@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, InvalidParameter};
-use crate::function::{Alias, Function, Target};
+use crate::function::{Alias, Function, State, Target};
 use crate::name::Qualifier;
 
 /// Checks the weights of an alias that points to `target`. Form and range of keys and values have
@@ -40,9 +40,14 @@ pub fn check(
 pub fn target(function: &Function, version: &str) -> Result<Target, Error> {
     match Qualifier::from(version) {
         Qualifier::Latest => Ok(Target::Latest),
-        Qualifier::Version(number) if function.versions.contains_key(&number) => {
-            Ok(Target::Version(number))
-        }
+        Qualifier::Version(number) => match function.versions.get(&number).map(|v| &v.state) {
+            // A version that can never run is refused; one that will be ready in a moment is not.
+            Some(State::Failed(failure)) => Err(Error::FailedTarget {
+                code: failure.code.clone(),
+            }),
+            Some(_) => Ok(Target::Version(number)),
+            None => Err(function.id.not_found(Some(&Qualifier::Version(number)))),
+        },
         other => Err(function.id.not_found(Some(&other))),
     }
 }

@@ -6,17 +6,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clock::{Clock, Timestamp};
-use invoker::FunctionKey;
+use invoker::LogFormat;
 use protocol::Caller;
 use store::{Digest, Store};
 
 use crate::config::Config;
 use crate::download::{self, Links};
 use crate::error::{Constraint, Error, InvalidParameter};
-use crate::function::{Function, FunctionId, Scope, State, Version};
+use crate::function::{Function, FunctionId, Scope, Snapshot, State, Version};
 use crate::functions::Functions;
 use crate::name::{FunctionReference, Qualifier};
 use crate::package::CodeStore;
+use crate::snapshots::Snapshots;
 use crate::tasks::Tasks;
 use crate::workers::Workers;
 
@@ -28,6 +29,7 @@ pub struct Lambda {
     pub(crate) code: CodeStore,
     pub(crate) workers: Workers,
     pub(crate) clock: Clock,
+    snapshots: Snapshots,
     links: Links,
     tasks: Tasks,
     started: Timestamp,
@@ -70,16 +72,24 @@ impl Lambda {
         let started = clock.now();
         let tasks = Tasks::default();
         let workers = workers.into();
+        let snapshots = Snapshots::new(
+            config.snap_start,
+            Arc::clone(&functions),
+            code.clone(),
+            workers.clone(),
+        );
         let lambda = Self {
             config,
             functions,
             code,
             workers,
             clock,
+            snapshots,
             links,
             tasks,
             started,
         };
+        lambda.workers.retain_snapshots(&lambda.revisions());
         lambda.resume();
         Ok(Arc::new(lambda))
     }
@@ -119,11 +129,12 @@ impl Lambda {
     }
 
     /// Completes, in the background, what is under way for a function: unpacks its code if need
-    /// be, makes it active, and then ends the environments of `retired` builds.
-    pub(crate) fn settle(&self, id: FunctionId, retired: Vec<FunctionKey>) {
+    /// be, makes it active, and then ends what was made of `retired` builds. Then come the
+    /// snapshots that it is due: that of an equal build must not be deleted once it is made.
+    pub(crate) fn settle(&self, id: FunctionId, retired: Vec<Arc<invoker::Function>>) {
         let functions = Arc::clone(&self.functions);
         let (code, clock) = (self.code.clone(), self.clock.clone());
-        let workers = self.workers.clone();
+        let (workers, snapshots) = (self.workers.clone(), self.snapshots.clone());
         let due = clock.now() + Duration::from_millis(self.config.settle_delay_ms);
         self.tasks.spawn(async move {
             clock.sleep_until(due).await;
@@ -134,9 +145,79 @@ impl Lambda {
                     "a function stays pending until the next start"
                 );
             }
-            for key in &retired {
-                workers.retire(key);
+            for function in &retired {
+                workers.retire(function);
             }
+            snapshots.make(&id).await;
+        });
+    }
+
+    /// The form in which the invoker takes a version.
+    pub(crate) fn runnable(
+        &self,
+        function: &Function,
+        version: &Version,
+    ) -> Arc<invoker::Function> {
+        runnable(&self.code, function, version)
+    }
+
+    /// The build of `$LATEST` that an update has replaced, if it has.
+    pub(crate) fn replaced(
+        &self,
+        before: &Function,
+        after: &Function,
+    ) -> Vec<Arc<invoker::Function>> {
+        if before.latest.build == after.latest.build {
+            return Vec::new();
+        }
+        vec![self.runnable(before, &before.latest)]
+    }
+
+    /// All builds of all functions, as the invoker takes them.
+    pub fn revisions(&self) -> Vec<Arc<invoker::Function>> {
+        let functions = self.functions.all();
+        functions
+            .iter()
+            .flat_map(|function| {
+                function
+                    .all_versions()
+                    .map(|version| self.runnable(function, version))
+            })
+            .collect()
+    }
+
+    /// Takes up snapshots that an earlier run did not finish, and drops those that only another
+    /// mode wanted.
+    fn resume_snapshots(&self, function: &Function) {
+        let id = function.id.clone();
+        let surplus: Vec<Option<u64>> = function
+            .all_versions()
+            .filter(|version| self.snapshots.is_surplus(version))
+            .inspect(|version| {
+                self.workers
+                    .forget_snapshot(&self.runnable(function, version));
+            })
+            .map(|version| version.number)
+            .collect();
+        let (functions, snapshots) = (Arc::clone(&self.functions), self.snapshots.clone());
+        self.tasks.spawn(async move {
+            if !surplus.is_empty() {
+                let dropped = functions.change(id.clone(), move |function| {
+                    for number in &surplus {
+                        if let Some(version) = function.version_mut(*number) {
+                            version.snapshot = Snapshot::None;
+                        }
+                    }
+                    Ok(())
+                });
+                if let Err(error) = dropped.await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a dropped snapshot is still shown until the next start"
+                    );
+                }
+            }
+            snapshots.make_again(&id).await;
         });
     }
 
@@ -192,6 +273,8 @@ impl Lambda {
                 .any(|version| !self.code.directory(&version.code.digest).is_dir());
             if interrupted || lost {
                 self.settle(function.id.clone(), Vec::new());
+            } else {
+                self.resume_snapshots(&function);
             }
         }
         let code = self.code.clone();
@@ -204,6 +287,45 @@ impl Lambda {
             }
         });
     }
+}
+
+/// The form in which the invoker takes a version.
+pub fn runnable(
+    code: &CodeStore,
+    function: &Function,
+    version: &Version,
+) -> Arc<invoker::Function> {
+    let settings = &version.settings;
+    let levels = settings.logging.json.as_ref();
+    let unfit = matches!(version.snapshot, Snapshot::Unfit { .. });
+    Arc::new(invoker::Function {
+        arn: function.id.arn(),
+        name: function.id.name.clone(),
+        version: version.name(),
+        account: function.id.scope.account.to_string(),
+        region: function.id.scope.region.to_string(),
+        revision_id: version.build.clone(),
+        runtime: settings.runtime.clone(),
+        handler: settings.handler.clone(),
+        memory_mb: settings.memory_mb,
+        timeout: Duration::from_secs(settings.timeout_seconds.into()),
+        ephemeral_mb: settings.ephemeral_mb,
+        environment: settings.environment.clone().unwrap_or_default(),
+        code_dir: code.directory(&version.code.digest),
+        layer_dirs: Vec::new(),
+        role: settings.role.clone(),
+        log_group: settings.logging.group.clone(),
+        log_format: if levels.is_some() {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        },
+        application_log_level: levels.map(|levels| levels.application.clone()),
+        system_log_level: levels.map(|levels| levels.system.clone()),
+        tracing_active: settings.tracing_active,
+        snap_start: settings.snap_start && !unfit,
+        code_sha256: version.code.sha256(),
+    })
 }
 
 async fn settle(functions: &Arc<Functions>, code: &CodeStore, id: FunctionId) -> Result<(), Error> {
@@ -287,9 +409,4 @@ pub fn resolve_function(
         None | Some(Qualifier::Latest) => Ok(id),
         Some(_) => Err(InvalidParameter::QualifiedFunction.into()),
     }
-}
-
-/// The invoker's name for a version's environments.
-pub fn key(function: &Function, version: &Version) -> FunctionKey {
-    FunctionKey::new(&function.id.arn(), &version.name(), &version.build)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use invoker::SnapStartMode;
 use model::lambda as wire;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +136,26 @@ impl Settings {
         }
     }
 
+    /// What AWS cannot take snapshots of. firn can, where it is told to go beyond AWS.
+    fn check_snap_start(&self) -> Result<(), InvalidParameter> {
+        let refused = |what: &str| {
+            Err(InvalidParameter::SnapStartUnsupported {
+                what: what.to_owned(),
+            })
+        };
+        if !runtimes::supports_snap_start(&self.runtime) {
+            return refused(&self.runtime);
+        }
+        // Nothing recorded shows these two refusals; they follow the form of the others.
+        if self.ephemeral_mb > DEFAULT_EPHEMERAL_MB {
+            return refused("EphemeralStorage greater than 512 MB");
+        }
+        if !self.file_systems.is_empty() {
+            return refused("Amazon EFS");
+        }
+        Ok(())
+    }
+
     pub fn set_architectures(&mut self, architectures: Option<&Vec<wire::Architecture>>) {
         if let Some(architecture) = architectures.and_then(|list| list.first()) {
             self.arm64 = architecture.as_str() == "arm64";
@@ -182,7 +203,7 @@ impl Changes {
     }
 
     /// Applies changes that passed [`Changes::check`].
-    pub fn apply(self, settings: &mut Settings) -> Result<(), Error> {
+    pub fn apply(self, settings: &mut Settings, mode: SnapStartMode) -> Result<(), Error> {
         set(&mut settings.description, self.description);
         set(&mut settings.role, self.role);
         set(
@@ -220,9 +241,8 @@ impl Changes {
         if let Some(apply_on) = self.snap_start.and_then(|snap_start| snap_start.apply_on) {
             settings.snap_start = apply_on.as_str() == "PublishedVersions";
         }
-        if settings.snap_start && !runtimes::supports_snap_start(&settings.runtime) {
-            let runtime = settings.runtime.clone();
-            return Err(InvalidParameter::SnapStartRuntime { runtime }.into());
+        if settings.snap_start && mode == SnapStartMode::Aws {
+            settings.check_snap_start()?;
         }
         match self.logging_config {
             Some(change) => settings.logging.apply(change),
@@ -457,17 +477,27 @@ mod tests {
     #[test]
     fn json_logs_start_at_info_and_text_has_no_levels() {
         let mut settings = Settings::sample();
-        logging(Some("JSON"), None).apply(&mut settings).unwrap();
+        logging(Some("JSON"), None)
+            .apply(&mut settings, SnapStartMode::Aws)
+            .unwrap();
         let info = Levels {
             application: "INFO".into(),
             system: "INFO".into(),
         };
         assert_eq!(settings.logging.json, Some(info));
-        logging(None, Some("DEBUG")).apply(&mut settings).unwrap();
+        logging(None, Some("DEBUG"))
+            .apply(&mut settings, SnapStartMode::Aws)
+            .unwrap();
         assert_eq!(settings.logging.json.as_ref().unwrap().application, "DEBUG");
-        logging(Some("Text"), None).apply(&mut settings).unwrap();
+        logging(Some("Text"), None)
+            .apply(&mut settings, SnapStartMode::Aws)
+            .unwrap();
         assert_eq!(settings.logging.json, None);
-        assert!(logging(None, Some("DEBUG")).apply(&mut settings).is_err());
+        assert!(
+            logging(None, Some("DEBUG"))
+                .apply(&mut settings, SnapStartMode::Aws)
+                .is_err()
+        );
     }
 
     #[test]
@@ -480,27 +510,59 @@ mod tests {
             ..Changes::default()
         };
         set("arn:aws:sqs:eu-west-1:123456789012:q")
-            .apply(&mut settings)
+            .apply(&mut settings, SnapStartMode::Aws)
             .unwrap();
         assert!(settings.dead_letter_arn.is_some());
-        set("").apply(&mut settings).unwrap();
+        set("").apply(&mut settings, SnapStartMode::Aws).unwrap();
         assert_eq!(settings.dead_letter_arn, None);
     }
 
-    #[test]
-    fn snap_start_needs_a_runtime_that_has_it() {
-        let mut settings = Settings::sample();
-        let enable = || Changes {
+    fn snap_start() -> Changes {
+        Changes {
             snap_start: Some(wire::SnapStart {
                 apply_on: Some("PublishedVersions".into()),
             }),
             ..Changes::default()
+        }
+    }
+
+    #[test]
+    fn snap_start_is_refused_where_aws_refuses_it() {
+        let refusal = |change: fn(&mut Settings)| {
+            let mut settings = Settings::sample();
+            change(&mut settings);
+            let applied = snap_start().apply(&mut settings, SnapStartMode::Aws);
+            applied.map_err(|error| error.to_string())
         };
-        enable().apply(&mut settings).unwrap();
-        settings.runtime = "nodejs22.x".into();
+        assert_eq!(refusal(|_| {}), Ok(()));
         assert_eq!(
-            enable().apply(&mut settings).unwrap_err().to_string(),
+            refusal(|settings| settings.runtime = "nodejs22.x".into()).unwrap_err(),
             "nodejs22.x is not supported for SnapStart enabled functions."
         );
+        assert_eq!(
+            refusal(|settings| settings.ephemeral_mb = 513).unwrap_err(),
+            "EphemeralStorage greater than 512 MB is not supported for SnapStart enabled functions."
+        );
+        let with_efs = |settings: &mut Settings| {
+            settings.file_systems = vec![FileSystem {
+                arn: "arn".into(),
+                mount_path: "/mnt/x".into(),
+            }];
+        };
+        assert_eq!(
+            refusal(with_efs).unwrap_err(),
+            "Amazon EFS is not supported for SnapStart enabled functions."
+        );
+    }
+
+    #[test]
+    fn beyond_aws_every_function_may_have_snap_start() {
+        for mode in [SnapStartMode::Eager, SnapStartMode::Auto] {
+            let mut settings = Settings::sample();
+            settings.runtime = "provided.al2023".into();
+            settings.ephemeral_mb = 10_240;
+            snap_start().apply(&mut settings, mode).unwrap();
+            assert!(settings.snap_start);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
+use toml::Value;
 
 use crate::cli::Global;
 use crate::config::{self, Overrides};
@@ -33,7 +34,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
             .map(|(key, value, source)| {
                 (
                     key.to_owned(),
-                    json!({ "value": value, "source": source.to_string() }),
+                    json!({ "value": shown(key, value), "source": source.to_string() }),
                 )
             })
             .collect();
@@ -42,7 +43,39 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let rows: Vec<_> = loaded
         .layers
         .entries()
-        .map(|(key, value, source)| [key.to_owned(), value.to_string(), source.to_string()])
+        .map(|(key, value, source)| {
+            [
+                key.to_owned(),
+                shown(key, value).to_string(),
+                source.to_string(),
+            ]
+        })
         .collect();
     output::table(["KEY", "VALUE", "SOURCE"], &rows)
+}
+
+/// A value without the password that a URL may carry.
+fn shown(key: &str, value: &Value) -> Value {
+    let text = value.as_str().filter(|_| key.ends_with("_url"));
+    let parts = text.and_then(|text| {
+        let (scheme, rest) = text.split_once("://")?;
+        let (_, place) = rest.rsplit_once('@')?;
+        Some(format!("{scheme}://...@{place}"))
+    });
+    parts.map_or_else(|| value.clone(), Value::String)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_addresses_are_not_shown() {
+        let shown = |key: &str, value: &str| shown(key, &Value::from(value));
+        let hidden = shown("snapstart.redis_url", "redis://me:p@ss@cache:6379/1");
+        assert_eq!(hidden, Value::from("redis://...@cache:6379/1"));
+        for (key, value) in [("snapstart.redis_url", "redis://cache"), ("data", "/a@b")] {
+            assert_eq!(shown(key, value), Value::from(value));
+        }
+    }
 }

@@ -9,8 +9,8 @@ use indicatif::ProgressBar;
 use model::Blob;
 use model::lambda::{
     CreateFunctionInput, Environment, EphemeralStorage, FunctionCode, FunctionConfiguration,
-    GetFunctionConfigurationInput, LastUpdateStatus, PublishVersionInput, Runtime, State,
-    UpdateFunctionCodeInput, UpdateFunctionConfigurationInput,
+    GetFunctionConfigurationInput, LastUpdateStatus, PublishVersionInput, Runtime, SnapStart,
+    State, UpdateFunctionCodeInput, UpdateFunctionConfigurationInput,
 };
 use serde_json::Value;
 
@@ -58,6 +58,10 @@ pub struct Args {
     /// Size of /tmp in MB
     #[arg(long, value_name = "MB")]
     ephemeral_storage: Option<i32>,
+    /// Take a snapshot of each published version after its init, and start it from there
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = ["on", "off"])]
+    snap_start: Option<String>,
     /// Publish a version of what is deployed
     #[arg(long)]
     publish: bool,
@@ -135,6 +139,7 @@ impl Deployment<'_> {
                 .args
                 .ephemeral_storage
                 .map(|size| EphemeralStorage { size }),
+            snap_start: self.snap_start(),
             ..CreateFunctionInput::default()
         };
         let created = self.client.upload(&input, Some(bar.clone())).await;
@@ -170,6 +175,7 @@ impl Deployment<'_> {
                 .args
                 .ephemeral_storage
                 .map(|size| EphemeralStorage { size }),
+            snap_start: self.snap_start(),
             ..UpdateFunctionConfigurationInput::default()
         };
         let unchanged = UpdateFunctionConfigurationInput {
@@ -203,6 +209,18 @@ impl Deployment<'_> {
         })
     }
 
+    fn snap_start(&self) -> Option<SnapStart> {
+        let wanted = self.args.snap_start.as_deref()?;
+        let apply_on = if wanted == "on" {
+            "PublishedVersions"
+        } else {
+            "None"
+        };
+        Some(SnapStart {
+            apply_on: Some(apply_on.into()),
+        })
+    }
+
     async fn publish(&self) -> Result<()> {
         let input = PublishVersionInput {
             function_name: self.name.clone(),
@@ -215,6 +233,8 @@ impl Deployment<'_> {
             .output
             .version
             .unwrap_or_default();
+        // An alias must not move to a version that is not ready, or never will be.
+        self.wait_until(Some(&version)).await?;
         if let Some(alias) = &self.args.alias {
             self.client.put_alias(&self.name, alias, &version).await?;
         }
@@ -328,9 +348,23 @@ impl Deployment<'_> {
     }
 
     async fn wait_until_usable(&self) -> Result<()> {
-        let spinner = progress::spinner(self.quiet(), "waiting until the function is active");
+        self.wait_until(None).await
+    }
+
+    /// Waits for `$LATEST`, or for a published version, which may be waiting for its snapshot.
+    async fn wait_until(&self, version: Option<&str>) -> Result<()> {
+        let name = match version {
+            Some(version) => format!("{}:{version}", self.name),
+            None => self.name.clone(),
+        };
+        let what = if version.is_some() {
+            "waiting until the version is active"
+        } else {
+            "waiting until the function is active"
+        };
+        let spinner = progress::spinner(self.quiet(), what);
         let waited = tokio::time::timeout(WAIT_LIMIT, async {
-            while !is_usable(self.client.find_function(&self.name).await?)? {
+            while !is_usable(self.client.find_function(&name).await?)? {
                 tokio::time::sleep(POLL).await;
             }
             Ok(())

@@ -1,5 +1,7 @@
 //! `firn doctor`: what this machine offers, what is missing, and what to do about it.
 
+mod snapshots;
+
 use anyhow::{Result, bail};
 use sandbox::{Check, Status};
 use serde_json::json;
@@ -12,7 +14,8 @@ use crate::output::{self, Style};
 pub struct Args {}
 
 pub fn run(_: Args, global: &Global) -> Result<()> {
-    let checks = sandbox::doctor();
+    let mut checks = sandbox::doctor();
+    checks.extend(snapshots::checks());
     if global.json {
         let list: Vec<_> = checks.iter().map(as_json).collect();
         output::json(&list)?;

@@ -39,11 +39,15 @@ pub(crate) enum Status {
     Timeout,
 }
 
-/// Whether an init ran ahead of the invocation or inside it, after the first had failed.
+/// What an init ran for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// An invocation, ahead of it.
     Init,
+    /// The same inside it, after the first had failed.
     Invoke,
+    /// A snapshot.
+    Snapshot,
 }
 
 /// What END and REPORT tell of an invocation.
@@ -75,6 +79,7 @@ impl Writer {
     pub fn init_start(
         &self,
         now: Timestamp,
+        phase: Phase,
         function: &Function,
         versions: &Versions,
     ) -> Option<String> {
@@ -88,8 +93,8 @@ impl Writer {
                 now,
                 "platform.initStart",
                 json!({
-                    "initializationType": "on-demand",
-                    "phase": "init",
+                    "initializationType": phase.initialization_type(),
+                    "phase": phase.as_str(),
                     "runtimeVersion": versions.runtime,
                     "runtimeVersionArn": versions.arn,
                     "functionName": function.name,
@@ -99,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// Only an init that failed has a line of its own; a good one is part of REPORT.
+    /// A good init is part of REPORT and has no line of its own, unless it was for a snapshot.
     pub fn init_report(
         &self,
         now: Timestamp,
@@ -107,28 +112,83 @@ impl Writer {
         phase: Phase,
         status: &Status,
     ) -> Option<String> {
-        let phase = phase.as_str();
         match self.format {
             LogFormat::Text => {
-                let (name, error_type) = status.words()?;
-                let mut line = format!(
-                    "INIT_REPORT Init Duration: {} ms\tPhase: {phase}\tStatus: {name}",
-                    millis(duration)
-                );
-                if let Some(error_type) = error_type {
-                    let _ = write!(line, "\tError Type: {error_type}");
+                if phase != Phase::Snapshot && status.words().is_none() {
+                    return None;
                 }
-                line.push('\n');
+                let mut line = format!(
+                    "INIT_REPORT Init Duration: {} ms\tPhase: {}",
+                    millis(duration),
+                    phase.as_str(),
+                );
+                status.append_to(&mut line);
                 Some(line)
             }
             LogFormat::Json => {
                 let mut record = json!({
-                    "initializationType": "on-demand",
-                    "phase": phase,
+                    "initializationType": phase.initialization_type(),
+                    "phase": phase.as_str(),
                     "metrics": {"durationMs": millis_f64(duration)},
                 });
-                let level = status.put_into(&mut record, Level::Debug);
+                let good = match phase {
+                    Phase::Init | Phase::Invoke => Level::Debug,
+                    Phase::Snapshot => Level::Info,
+                };
+                let level = status.put_into(&mut record, good);
                 self.json(level, now, "platform.initReport", record)
+            }
+        }
+    }
+
+    pub fn restore_start(
+        &self,
+        now: Timestamp,
+        function: &Function,
+        versions: &Versions,
+    ) -> Option<String> {
+        match self.format {
+            LogFormat::Text => Some(format!(
+                "RESTORE_START Runtime Version: {}\tRuntime Version ARN: {}\n",
+                versions.runtime, versions.arn
+            )),
+            LogFormat::Json => self.json(
+                Level::Info,
+                now,
+                "platform.restoreStart",
+                json!({
+                    "runtimeVersion": versions.runtime,
+                    "runtimeVersionArn": versions.arn,
+                    "functionName": function.name,
+                    "functionVersion": function.version,
+                }),
+            ),
+        }
+    }
+
+    /// The lines that end a restore phase, in order.
+    pub fn restore_report(
+        &self,
+        now: Timestamp,
+        duration: Duration,
+        status: &Status,
+        mut emit: impl FnMut(String),
+    ) {
+        match self.format {
+            LogFormat::Text => {
+                let mut line = format!("RESTORE_REPORT Restore Duration: {} ms", millis(duration));
+                status.append_to(&mut line);
+                emit(line);
+            }
+            LogFormat::Json => {
+                let mut record = json!({});
+                let level = status.put_into(&mut record, Level::Debug);
+                self.json(level, now, "platform.restoreRuntimeDone", record)
+                    .map(&mut emit);
+                let mut record = json!({"metrics": {"durationMs": millis_f64(duration)}});
+                let level = status.put_into(&mut record, Level::Info);
+                self.json(level, now, "platform.restoreReport", record)
+                    .map(emit);
             }
         }
     }
@@ -221,8 +281,16 @@ pub fn runtime_version_arn(region: &str, runtime: &str) -> String {
 impl Phase {
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Init => "init",
+            Self::Init | Self::Snapshot => "init",
             Self::Invoke => "invoke",
+        }
+    }
+
+    /// As `AWS_LAMBDA_INITIALIZATION_TYPE` tells the runtime.
+    const fn initialization_type(self) -> &'static str {
+        match self {
+            Self::Init | Self::Invoke => "on-demand",
+            Self::Snapshot => "snap-start",
         }
     }
 }
@@ -235,6 +303,18 @@ impl Status {
             Self::Error(error_type) => Some(("error", Some(error_type))),
             Self::Timeout => Some(("timeout", None)),
         }
+    }
+
+    /// Ends a line of the init or restore phase.
+    fn append_to(&self, line: &mut String) {
+        if let Some((name, error_type)) = self.words() {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "\tStatus: {name}");
+            if let Some(error_type) = error_type {
+                let _ = write!(line, "\tError Type: {error_type}");
+            }
+        }
+        line.push('\n');
     }
 
     /// Adds `status` and `errorType`, and says at which level the event belongs.
@@ -284,6 +364,15 @@ impl Finished<'_> {
         if let Some(init) = self.report.init_duration {
             let _ = write!(line, "Init Duration: {} ms\t", millis(init));
         }
+        if let Some(restore) = self.report.restore_duration {
+            let billed = self.report.billed_restore_duration.unwrap_or_default();
+            let _ = write!(
+                line,
+                "Restore Duration: {} ms\tBilled Restore Duration: {} ms\t",
+                millis(restore),
+                billed.as_millis(),
+            );
+        }
         if let Some((name, error_type)) = self.status.words() {
             let _ = write!(line, "Status: {name}");
             if let Some(error_type) = error_type {
@@ -319,6 +408,12 @@ impl Finished<'_> {
         });
         if let Some(init) = self.report.init_duration {
             metrics["initDurationMs"] = millis_f64(init).into();
+        }
+        if let Some(restore) = self.report.restore_duration {
+            let billed = self.report.billed_restore_duration.unwrap_or_default();
+            metrics["restoreDurationMs"] = millis_f64(restore).into();
+            metrics["billedRestoreDurationMs"] =
+                u64::try_from(billed.as_millis()).unwrap_or(u64::MAX).into();
         }
         let mut record = json!({"requestId": self.request_id, "metrics": metrics});
         let level = self.status.put_into(&mut record, Level::Info);
@@ -366,6 +461,7 @@ mod tests {
             billed: Duration::from_millis(107),
             max_memory_mb: Some(35),
             init_duration: Some(Duration::from_micros(105_204)),
+            ..Report::default()
         }
     }
 
@@ -406,6 +502,153 @@ mod tests {
             ..report
         };
         assert!(lines(TEXT, &finished(&Status::Success, &warm))[1].ends_with("Used: 35 MB\t\n"));
+    }
+
+    /// The numbers of a REPORT line recorded on AWS.
+    fn restored() -> Report {
+        Report {
+            duration: Duration::from_micros(306_340),
+            billed: Duration::from_millis(610),
+            max_memory_mb: Some(155),
+            init_duration: None,
+            restore_duration: Some(Duration::from_micros(511_250)),
+            billed_restore_duration: Some(Duration::from_millis(303)),
+        }
+    }
+
+    #[test]
+    fn report_after_a_restore_tells_its_duration_and_what_is_billed_of_it() {
+        let report = restored();
+        let finished = Finished {
+            request_id: "b771fecc-1b53-4faf-922d-1d74357b1676",
+            memory_mb: 3009,
+            ..finished(&Status::Success, &report)
+        };
+        assert_eq!(
+            lines(TEXT, &finished)[1],
+            "REPORT RequestId: b771fecc-1b53-4faf-922d-1d74357b1676\tDuration: 306.34 ms\t\
+             Billed Duration: 610 ms\tMemory Size: 3009 MB\tMax Memory Used: 155 MB\t\
+             Restore Duration: 511.25 ms\tBilled Restore Duration: 303 ms\t\n"
+        );
+        let record: Value = serde_json::from_str(&lines(JSON, &finished)[0]).unwrap();
+        let metrics = &record["record"]["metrics"];
+        assert_eq!(metrics["restoreDurationMs"], 511.25);
+        assert_eq!(metrics["billedRestoreDurationMs"], 303);
+        assert_eq!(metrics.get("initDurationMs"), None);
+    }
+
+    fn versions() -> Versions {
+        Versions {
+            runtime: "java:11.v21".into(),
+            arn: "arn:aws:lambda:us-east-1::runtime:156a".into(),
+        }
+    }
+
+    fn restore_lines(writer: Writer, status: &Status) -> Vec<String> {
+        let mut lines = Vec::new();
+        let now = Timestamp::from_millis(1_550_088_758_950);
+        let duration = Duration::from_micros(1_236_040);
+        writer.restore_report(now, duration, status, |line| lines.push(line));
+        lines
+    }
+
+    #[test]
+    fn restore_phase_is_announced_and_reported() {
+        let function = crate::testing::function();
+        let now = Timestamp::from_millis(1_550_088_758_950);
+        assert_eq!(
+            TEXT.restore_start(now, &function, &versions()).unwrap(),
+            "RESTORE_START Runtime Version: java:11.v21\t\
+             Runtime Version ARN: arn:aws:lambda:us-east-1::runtime:156a\n"
+        );
+        for (status, end) in [
+            (Status::Success, "\n"),
+            (Status::Timeout, "\tStatus: timeout\n"),
+            (
+                Status::Error("Runtime.ExitError".into()),
+                "\tStatus: error\tError Type: Runtime.ExitError\n",
+            ),
+        ] {
+            assert_eq!(
+                restore_lines(TEXT, &status),
+                [format!("RESTORE_REPORT Restore Duration: 1236.04 ms{end}")]
+            );
+        }
+    }
+
+    #[test]
+    fn restore_phase_in_json_has_the_records_of_the_telemetry_schema() {
+        let function = crate::testing::function();
+        let now = Timestamp::from_millis(1_550_088_758_950);
+        let start = JSON.restore_start(now, &function, &versions()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(&start).unwrap(),
+            json!({
+                "time": "2019-02-13T20:12:38.950Z",
+                "type": "platform.restoreStart",
+                "record": {
+                    "runtimeVersion": "java:11.v21",
+                    "runtimeVersionArn": "arn:aws:lambda:us-east-1::runtime:156a",
+                    "functionName": "f",
+                    "functionVersion": "$LATEST",
+                },
+            })
+        );
+        let debug = Writer {
+            threshold: Level::Debug,
+            ..JSON
+        };
+        let records = |writer, status| -> Vec<Value> {
+            let lines = restore_lines(writer, status);
+            lines
+                .iter()
+                .map(|line| {
+                    let mut line: Value = serde_json::from_str(line).unwrap();
+                    json!([line["type"].take(), line["record"].take()])
+                })
+                .collect()
+        };
+        let report = json!({"status": "success", "metrics": {"durationMs": 1236.04}});
+        assert_eq!(
+            records(debug, &Status::Success),
+            [
+                json!(["platform.restoreRuntimeDone", {"status": "success"}]),
+                json!(["platform.restoreReport", report]),
+            ]
+        );
+        assert_eq!(
+            records(JSON, &Status::Success),
+            [json!(["platform.restoreReport", report])]
+        );
+        let failed = Status::Error("Runtime.AfterRestoreError".into());
+        assert_eq!(
+            records(JSON, &failed)[0],
+            json!([
+                "platform.restoreRuntimeDone",
+                {"status": "error", "errorType": "Runtime.AfterRestoreError"}
+            ])
+        );
+    }
+
+    #[test]
+    fn init_of_a_snapshot_has_a_report_of_its_own() {
+        let now = Timestamp::from_millis(1_550_088_758_950);
+        let duration = Duration::from_micros(612_330);
+        let line = TEXT.init_report(now, duration, Phase::Snapshot, &Status::Success);
+        assert_eq!(
+            line.unwrap(),
+            "INIT_REPORT Init Duration: 612.33 ms\tPhase: init\n"
+        );
+        let none = TEXT.init_report(now, duration, Phase::Init, &Status::Success);
+        assert_eq!(none, None);
+        let line = JSON.init_report(now, duration, Phase::Snapshot, &Status::Success);
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(line["record"]["initializationType"], "snap-start");
+        assert_eq!(line["record"]["phase"], "init");
+        let function = crate::testing::function();
+        let line = JSON.init_start(now, Phase::Snapshot, &function, &versions());
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(line["record"]["initializationType"], "snap-start");
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn starts(line: &mut Line) -> Vec<FunctionKey> {
         .map(|action| match action {
             Action::Start(key, _) => key,
             Action::End(id) => panic!("ended {id}"),
+            Action::Yield(mb) => panic!("yields {mb} MB"),
         })
         .collect()
 }
@@ -239,6 +240,7 @@ proptest! {
                     match action {
                         Action::Start(key, _) => { starting.push(key); alive += 1; }
                         Action::End(_) => { alive -= 1; line.freed(128, true); }
+                        Action::Yield(mb) => panic!("nothing is parked: {mb} MB"),
                     }
                 }
                 prop_assert!(alive <= budget);

@@ -32,6 +32,29 @@ pub(super) fn accepted() -> Reply {
     )
 }
 
+/// The answer to `restore/next`: nothing but that it is here.
+pub(super) fn go() -> Reply {
+    Response::new(Full::default())
+}
+
+/// No priming event is left.
+pub(super) fn no_content() -> Reply {
+    let mut reply = Response::new(Full::default());
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    reply
+}
+
+pub(super) fn credentials(body: Bytes) -> Reply {
+    json(StatusCode::OK, body)
+}
+
+pub(super) fn no_credentials() -> Reply {
+    plain(
+        StatusCode::NOT_FOUND,
+        "cannot get credentials for the provided token\n",
+    )
+}
+
 pub(super) fn refused(refusal: Refusal) -> Reply {
     match refusal {
         Refusal::UnknownRequest => error(

@@ -1,11 +1,20 @@
+mod claim;
+mod rehearsal;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sandbox::Exit;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::event::Event;
+use super::replay::{Caller, Pending, PendingRequest};
 use super::stream::StreamSource;
+use super::traffic::{Quiet, Traffic};
+
+pub(super) use claim::Claim;
+pub(crate) use rehearsal::Rehearsal;
 
 /// Where the invoker and one runtime meet.
 ///
@@ -13,28 +22,64 @@ use super::stream::StreamSource;
 ///
 /// ```text
 /// Started ──next──> Ready ──deliver──> Running ──response/error──> Responding ──> ResponseSent
-///    │ init/error     ^                                                               │
-///    v                └────────────────────────────next───────────────────────────────┘
-/// InitError                                        (Closed from anywhere: the process is gone)
+///  │  │ init/error    ^ ^                                                              │
+///  │  v               │ └────────────────────────────next──────────────────────────────┘
+///  │ InitError        └─next──────────────┐
+///  └──restore/next──> RestoreReady ──> Restoring ──restore/error──> RestoreError
+///                                         (Closed from anywhere: the process is gone)
 /// ```
+///
+/// A snapshot is cut in `RestoreReady`, or in `Ready` if the runtime does not know `restore/next`.
+/// Until then priming events go through Running and ResponseSent as any other event does; nobody
+/// hears of their answers.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     state: Mutex<State>,
+    /// A runtime has begun to wait for the answer to one of the two `next` calls.
+    waits: Notify,
+    traffic: Arc<Traffic>,
+    of_snapshot: bool,
 }
 
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// A runtime waiting in `next`. Its receiver goes away when its connection does.
-    parked: Option<oneshot::Sender<Arc<Event>>>,
+    waiting: Option<Waiting>,
     init: Option<oneshot::Sender<InitOutcome>>,
+    rehearsal: Option<Rehearsal>,
+    rehearsed: u64,
+    restore: Restore,
     back: Option<oneshot::Sender<Back>>,
+}
+
+/// A runtime that waits for an answer. The receiver goes away when its connection does.
+#[derive(Debug)]
+struct Waiting {
+    caller: Caller,
+    wake: Wake,
+}
+
+#[derive(Debug)]
+enum Wake {
+    Event(oneshot::Sender<Arc<Event>>),
+    Restore(oneshot::Sender<()>),
+}
+
+#[derive(Debug, Default)]
+struct Restore {
+    outcome: Option<oneshot::Sender<RestoreOutcome>>,
+    /// It was released before its `restore/next` was here to be answered.
+    early: bool,
+    released: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Phase {
     Started,
     InitError,
+    RestoreReady,
+    Restoring,
+    RestoreError,
     Ready,
     Running {
         event: Arc<Event>,
@@ -50,10 +95,34 @@ enum Phase {
     Closed(Exit),
 }
 
+/// What a runtime is started for.
+#[derive(Debug)]
+pub(crate) enum Init {
+    /// To serve invocations.
+    OnDemand,
+    /// To be frozen when it has come up.
+    Snapshot(Rehearsal),
+}
+
 /// How the init phase ended.
 #[derive(Debug)]
 pub(crate) enum InitOutcome {
+    /// The runtime asks for its first event.
     Ready,
+    /// The runtime of a snapshot waits in `restore/next`.
+    RestoreReady,
+    Failed(RuntimeFault),
+    Exited(Exit),
+}
+
+/// How the restore phase ended.
+#[derive(Debug)]
+pub(crate) enum RestoreOutcome {
+    /// The runtime asks for an event.
+    Ready {
+        /// From the answer to `restore/next` to this: what the hooks after the restore took.
+        hooks: Duration,
+    },
     Failed(RuntimeFault),
     Exited(Exit),
 }
@@ -102,11 +171,21 @@ pub(super) enum Kind {
     Error,
 }
 
-/// What `GET .../next` gets.
+/// What `GET .../invocation/next` and `GET .../priming/next` get.
 #[derive(Debug)]
 pub(super) enum Next {
     Event(Arc<Event>),
     Wait(oneshot::Receiver<Arc<Event>>),
+    /// No priming event is left.
+    Nothing,
+    Refused(Refusal),
+}
+
+/// What `GET .../restore/next` gets.
+#[derive(Debug)]
+pub(super) enum RestoreNext {
+    Go,
+    Wait(oneshot::Receiver<()>),
     Refused(Refusal),
 }
 
@@ -118,30 +197,106 @@ pub(super) enum Refusal {
     Transition(&'static str, &'static str),
 }
 
-/// The right to answer the running invocation. Dropped without an answer, the response counts as
-/// cut off.
-#[derive(Debug)]
-pub(super) struct Claim<'a> {
-    exchange: &'a Exchange,
-    answer: Option<oneshot::Sender<Answer>>,
-}
-
 impl Exchange {
     /// For a runtime that is about to start. The receiver tells how its init phase ends.
-    pub fn new() -> (Self, oneshot::Receiver<InitOutcome>) {
-        let (init, outcome) = oneshot::channel();
-        let state = State {
-            phase: Phase::Started,
-            parked: None,
-            init: Some(init),
-            back: None,
+    pub fn new(init: Init) -> (Self, oneshot::Receiver<InitOutcome>) {
+        let (sender, outcome) = oneshot::channel();
+        let rehearsal = match init {
+            Init::OnDemand => None,
+            Init::Snapshot(rehearsal) => Some(rehearsal),
         };
-        (
-            Self {
-                state: Mutex::new(state),
-            },
-            outcome,
-        )
+        let of_snapshot = rehearsal.is_some();
+        let state = State {
+            init: Some(sender),
+            rehearsal,
+            ..State::new(Phase::Started)
+        };
+        (Self::of(state, of_snapshot), outcome)
+    }
+
+    /// For a runtime that is about to be thawed, from where [`Exchange::pending`] told that it
+    /// was. The receiver tells how its restore phase ends.
+    pub fn thawed(pending: &[Pending]) -> (Self, oneshot::Receiver<RestoreOutcome>) {
+        let (sender, outcome) = oneshot::channel();
+        let knows_restore = pending
+            .iter()
+            .any(|pending| pending.request == PendingRequest::RestoreNext);
+        let phase = if knows_restore {
+            Phase::RestoreReady
+        } else {
+            Phase::Restoring
+        };
+        let mut state = State::new(phase);
+        state.restore.outcome = Some(sender);
+        (Self::of(state, true), outcome)
+    }
+
+    fn of(state: State, of_snapshot: bool) -> Self {
+        Self {
+            state: Mutex::new(state),
+            waits: Notify::new(),
+            traffic: Arc::default(),
+            of_snapshot,
+        }
+    }
+
+    /// The runtime was started for a snapshot, or comes from one: it may use SnapStart's calls.
+    pub(super) const fn is_of_snapshot(&self) -> bool {
+        self.of_snapshot
+    }
+
+    /// What the runtime of a snapshot waits for, once its init has ended: the image needs it.
+    pub fn pending(&self) -> Vec<Pending> {
+        let state = self.lock();
+        let waiting = state.waiting.iter().filter(|waiting| waiting.is_there());
+        waiting
+            .map(|waiting| Pending {
+                request: waiting.request(),
+                caller: waiting.caller,
+            })
+            .collect()
+    }
+
+    /// Resolves when the runtime waits for the answer to one of the two `next` calls: a thawed
+    /// one is then as far as it gets before [`Exchange::release`].
+    pub async fn arrived(&self) {
+        loop {
+            let waits = self.waits.notified();
+            if self.lock().is_waited_for() {
+                return;
+            }
+            waits.await;
+        }
+    }
+
+    /// Resolves when no request is under way but the one that waits for an answer of the invoker.
+    pub async fn quiet(&self) -> Quiet {
+        self.traffic.quiet().await
+    }
+
+    /// Whether a snapshot that was cut after that moment misses nothing that the processes sent.
+    /// To be asked when they have been killed; resolves when their connections have ended.
+    pub async fn was_quiet_since(&self, since: Quiet) -> bool {
+        self.traffic.lasted(since).await
+    }
+
+    /// Lets a runtime that waits in `restore/next`, or is about to, go on. One that waits in
+    /// `invocation/next` needs no release.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::RestoreReady) {
+            return;
+        }
+        state.phase = Phase::Restoring;
+        state.restore.released = Some(Instant::now());
+        state.restore.early = match state.waiting.take() {
+            // When the connection broke meanwhile, the runtime asks again.
+            Some(Waiting {
+                wake: Wake::Restore(wake),
+                ..
+            }) => wake.send(()).is_err(),
+            _ => true,
+        };
     }
 
     /// Hands an event to the runtime, which must be ready. Fails when its process has ended.
@@ -151,9 +306,13 @@ impl Exchange {
             return Err(Undelivered);
         }
         let (answer, receiver) = oneshot::channel();
-        if let Some(parked) = state.parked.take() {
+        if let Some(Waiting {
+            wake: Wake::Event(wake),
+            ..
+        }) = state.waiting.take()
+        {
             // When the connection broke meanwhile, the runtime's next `next` finds the event.
-            let _ = parked.send(Arc::clone(&event));
+            let _ = wake.send(Arc::clone(&event));
         }
         state.phase = Phase::Running { event, answer };
         Ok(receiver)
@@ -177,10 +336,13 @@ impl Exchange {
         if let Some(init) = state.init.take() {
             let _ = init.send(InitOutcome::Exited(exit));
         }
+        if let Some(outcome) = state.restore.outcome.take() {
+            let _ = outcome.send(RestoreOutcome::Exited(exit));
+        }
         if let Some(back) = state.back.take() {
             let _ = back.send(Back::Exited(exit));
         }
-        state.parked = None;
+        state.waiting = None;
         let phase = std::mem::replace(&mut state.phase, Phase::Closed(exit));
         if let Phase::Running { answer, .. } = phase {
             let _ = answer.send(Answer::Exited(exit));
@@ -191,13 +353,26 @@ impl Exchange {
         matches!(self.lock().phase, Phase::Closed(_))
     }
 
-    pub(super) fn next(&self) -> Next {
+    /// `GET .../invocation/next`.
+    pub(super) fn next(&self, caller: Caller) -> Next {
         let mut state = self.lock();
         match &state.phase {
-            Phase::Started => {
+            Phase::Started | Phase::ResponseSent { .. } if state.init.is_some() => {
+                if let Some(event) = state.rehearse() {
+                    return Next::Event(event);
+                }
                 state.phase = Phase::Ready;
                 if let Some(init) = state.init.take() {
                     let _ = init.send(InitOutcome::Ready);
+                }
+            }
+            Phase::Restoring => {
+                state.phase = Phase::Ready;
+                let hooks = state.restore.released.map(|released| released.elapsed());
+                if let Some(outcome) = state.restore.outcome.take() {
+                    let _ = outcome.send(RestoreOutcome::Ready {
+                        hooks: hooks.unwrap_or_default(),
+                    });
                 }
             }
             Phase::ResponseSent { .. } => {
@@ -212,8 +387,73 @@ impl Exchange {
             phase => return Next::Refused(Refusal::Transition(phase.name(), "Ready")),
         }
         let (sender, receiver) = oneshot::channel();
-        state.parked = Some(sender);
+        self.wait(&mut state, caller, Wake::Event(sender));
         Next::Wait(receiver)
+    }
+
+    /// `GET .../restore/next`.
+    pub(super) fn restore_next(&self, caller: Caller) -> RestoreNext {
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Started | Phase::ResponseSent { .. } if state.is_rehearsing() => {
+                state.phase = Phase::RestoreReady;
+                if let Some(init) = state.init.take() {
+                    let _ = init.send(InitOutcome::RestoreReady);
+                }
+            }
+            // Asked again after a lost connection, or for the first time after the thaw.
+            Phase::RestoreReady => {}
+            Phase::Restoring if state.restore.early => {
+                state.restore.early = false;
+                state.restore.released = Some(Instant::now());
+                return RestoreNext::Go;
+            }
+            // The wanted state is what AWS's supervisor prints.
+            phase => return RestoreNext::Refused(Refusal::Transition(phase.name(), "Ready")),
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.wait(&mut state, caller, Wake::Restore(sender));
+        RestoreNext::Wait(receiver)
+    }
+
+    /// `GET .../firn/priming/next`.
+    pub(super) fn priming_next(&self) -> Next {
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Started | Phase::ResponseSent { .. } if state.is_rehearsing() => {
+                state.rehearse().map_or(Next::Nothing, Next::Event)
+            }
+            Phase::Running { event, .. } if state.is_rehearsing() => Next::Event(Arc::clone(event)),
+            phase => Next::Refused(Refusal::Transition(phase.name(), "Running")),
+        }
+    }
+
+    /// `GET .../firn/warm`: an event that changes nothing.
+    pub(super) fn warm_event(&self) -> Result<Event, Refusal> {
+        let mut state = self.lock();
+        if !state.is_rehearsing() {
+            return Err(Refusal::Transition(state.phase.name(), "Running"));
+        }
+        let event = state.rehearsal_event(Bytes::from_static(b"{}"));
+        event.ok_or(Refusal::Transition("Started", "Running"))
+    }
+
+    /// `POST .../firn/warm`.
+    pub(super) fn warm_answer(&self) -> Result<(), Refusal> {
+        let state = self.lock();
+        if state.is_rehearsing() {
+            return Ok(());
+        }
+        Err(Refusal::Transition(state.phase.name(), "ResponseSent"))
+    }
+
+    pub(super) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    fn wait(&self, state: &mut State, caller: Caller, wake: Wake) {
+        state.waiting = Some(Waiting { caller, wake });
+        self.waits.notify_waiters();
     }
 
     /// Checks that an answer belongs to the running invocation and reserves it.
@@ -261,7 +501,13 @@ impl Exchange {
     /// `POST .../init/error`.
     pub(super) fn init_error(&self, fault: RuntimeFault) -> Result<(), Refusal> {
         let mut state = self.lock();
-        if !matches!(state.phase, Phase::Started) {
+        let initializing = match state.phase {
+            Phase::Started => true,
+            // A hook before the snapshot may fail after priming.
+            Phase::ResponseSent { .. } => state.is_rehearsing(),
+            _ => false,
+        };
+        if !initializing {
             return Err(Refusal::Transition(state.phase.name(), "InitError"));
         }
         state.phase = Phase::InitError;
@@ -271,9 +517,17 @@ impl Exchange {
         Ok(())
     }
 
-    /// The name of the current state, for refusals of what no state permits.
-    pub(super) fn state_name(&self) -> &'static str {
-        self.lock().phase.name()
+    /// `POST .../restore/error`.
+    pub(super) fn restore_error(&self, fault: RuntimeFault) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Restoring) {
+            return Err(Refusal::Transition(state.phase.name(), "RestoreError"));
+        }
+        state.phase = Phase::RestoreError;
+        if let Some(outcome) = state.restore.outcome.take() {
+            let _ = outcome.send(RestoreOutcome::Failed(fault));
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -282,43 +536,62 @@ impl Exchange {
     }
 }
 
-impl Claim<'_> {
-    /// Passes the answer on. The runtime may then ask for the next event.
-    pub fn answer(mut self, answer: Answer) {
-        // The phase changes before the answer goes out, so that the invoker finds it changed.
-        let sender = self.answer.take();
-        self.finish();
-        if let Some(sender) = sender {
-            let _ = sender.send(answer);
+impl State {
+    fn new(phase: Phase) -> Self {
+        Self {
+            phase,
+            waiting: None,
+            init: None,
+            rehearsal: None,
+            rehearsed: 0,
+            restore: Restore::default(),
+            back: None,
         }
     }
 
-    /// Passes on an answer whose body is still coming in; [`Claim::finish`] follows.
-    pub fn begin(&mut self, answer: Answer) {
-        if let Some(sender) = self.answer.take() {
-            let _ = sender.send(answer);
-        }
+    fn is_waited_for(&self) -> bool {
+        self.waiting.as_ref().is_some_and(Waiting::is_there)
     }
 
-    pub fn finish(self) {
-        drop(self);
+    /// A snapshot is to be taken, and the runtime has not come to its end yet.
+    fn is_rehearsing(&self) -> bool {
+        self.init.is_some() && self.rehearsal.is_some()
+    }
+
+    /// Hands out the next priming event, if there is one.
+    fn rehearse(&mut self) -> Option<Arc<Event>> {
+        let payload = self.rehearsal.as_mut()?.events.pop_front()?;
+        let event = Arc::new(self.rehearsal_event(payload)?);
+        // Nobody waits for the answer.
+        let (answer, _) = oneshot::channel();
+        self.phase = Phase::Running {
+            event: Arc::clone(&event),
+            answer,
+        };
+        Some(event)
+    }
+
+    fn rehearsal_event(&mut self, payload: Bytes) -> Option<Event> {
+        let rehearsal = self.rehearsal.as_ref()?;
+        self.rehearsed += 1;
+        Some(rehearsal.event(payload, self.rehearsed))
     }
 }
 
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let mut state = self.exchange.lock();
-        let cut_off = match &mut state.phase {
-            Phase::Closed(exit) => Answer::Exited(*exit),
-            Phase::Responding { request_id, .. } => {
-                let request_id = std::mem::take(request_id);
-                state.phase = Phase::ResponseSent { request_id };
-                Answer::Truncated
-            }
-            _ => Answer::Truncated,
-        };
-        drop(state);
-        self.begin(cut_off);
+impl Waiting {
+    /// Its connection has not been closed.
+    fn is_there(&self) -> bool {
+        !match &self.wake {
+            Wake::Event(wake) => wake.is_closed(),
+            Wake::Restore(wake) => wake.is_closed(),
+        }
+    }
+
+    fn request(&self) -> PendingRequest {
+        match self.wake {
+            Wake::Event(_) => PendingRequest::InvocationNext,
+            Wake::Restore(_) => PendingRequest::RestoreNext,
+        }
     }
 }
 
@@ -328,6 +601,9 @@ impl Phase {
         match self {
             Self::Started => "Started",
             Self::InitError => "InitError",
+            Self::RestoreReady => "RestoreReady",
+            Self::Restoring => "Restoring",
+            Self::RestoreError => "RestoreError",
             Self::Ready => "Ready",
             Self::Running { .. } => "Running",
             Self::Responding { kind, .. } => kind.state_name(),
@@ -347,217 +623,4 @@ impl Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::Invocation;
-
-    fn event(id: &str) -> Arc<Event> {
-        let invocation_id = format!("i-{id}");
-        Arc::new(Event {
-            invocation: Invocation {
-                request_id: id.into(),
-                ..Invocation::default()
-            },
-            invocation_id,
-            ..Event::default()
-        })
-    }
-
-    fn ready() -> Exchange {
-        let (exchange, mut init) = Exchange::new();
-        assert!(matches!(exchange.next(), Next::Wait(_)));
-        assert!(matches!(init.try_recv(), Ok(InitOutcome::Ready)));
-        exchange
-    }
-
-    fn response() -> Answer {
-        Answer::Response {
-            body: Bytes::from_static(b"1"),
-            content_type: None,
-        }
-    }
-
-    #[test]
-    fn parked_runtime_gets_the_event_at_once() {
-        let (exchange, _init) = Exchange::new();
-        let Next::Wait(mut parked) = exchange.next() else {
-            panic!("must wait")
-        };
-        let _answer = exchange.deliver(event("a")).unwrap();
-        assert_eq!(parked.try_recv().unwrap().invocation.request_id, "a");
-    }
-
-    #[test]
-    fn event_survives_a_lost_connection() {
-        let (exchange, _init) = Exchange::new();
-        drop(exchange.next());
-        let _answer = exchange.deliver(event("a")).unwrap();
-        let Next::Event(event) = exchange.next() else {
-            panic!("must be there")
-        };
-        assert_eq!(event.invocation.request_id, "a");
-    }
-
-    #[test]
-    fn answer_reaches_the_invoker_and_the_runtime_comes_back() {
-        let exchange = ready();
-        let mut answer = exchange.deliver(event("a")).unwrap();
-        exchange
-            .claim("a", None, Kind::Response)
-            .unwrap()
-            .answer(response());
-        assert!(matches!(answer.try_recv(), Ok(Answer::Response { .. })));
-        let mut back = exchange.back();
-        assert!(back.try_recv().is_err());
-        assert!(matches!(exchange.next(), Next::Wait(_)));
-        assert_eq!(back.try_recv().unwrap(), Back::Ready);
-    }
-
-    #[test]
-    fn second_answer_is_an_invalid_transition_and_a_foreign_one_an_invalid_id() {
-        let exchange = ready();
-        let _answer = exchange.deliver(event("a")).unwrap();
-        assert_eq!(
-            exchange.claim("b", None, Kind::Response).unwrap_err(),
-            Refusal::UnknownRequest
-        );
-        assert_eq!(
-            exchange
-                .claim("a", Some(b"i-earlier"), Kind::Response)
-                .unwrap_err(),
-            Refusal::UnknownRequest
-        );
-        exchange
-            .claim("a", Some(b"i-a"), Kind::Response)
-            .unwrap()
-            .answer(response());
-        assert_eq!(
-            exchange.claim("a", None, Kind::Error).unwrap_err(),
-            Refusal::Transition("ResponseSent", "InvocationErrorResponse")
-        );
-    }
-
-    #[test]
-    fn dropped_claim_is_a_truncated_response() {
-        let exchange = ready();
-        let mut answer = exchange.deliver(event("a")).unwrap();
-        drop(exchange.claim("a", None, Kind::Response).unwrap());
-        assert!(matches!(answer.try_recv(), Ok(Answer::Truncated)));
-        assert!(matches!(exchange.next(), Next::Wait(_)));
-    }
-
-    #[test]
-    fn exit_is_told_to_everyone_who_waits() {
-        let (exchange, mut init) = Exchange::new();
-        exchange.close(Exit::Code(1));
-        assert!(matches!(
-            init.try_recv(),
-            Ok(InitOutcome::Exited(Exit::Code(1)))
-        ));
-
-        let exchange = ready();
-        let mut answer = exchange.deliver(event("a")).unwrap();
-        exchange.close(Exit::Signal(9));
-        assert!(matches!(
-            answer.try_recv(),
-            Ok(Answer::Exited(Exit::Signal(9)))
-        ));
-        assert_eq!(
-            exchange.back().try_recv().unwrap(),
-            Back::Exited(Exit::Signal(9))
-        );
-        assert!(exchange.deliver(event("b")).is_err());
-        assert!(matches!(exchange.next(), Next::Refused(_)));
-    }
-
-    #[test]
-    fn init_error_is_accepted_once_and_only_before_the_first_next() {
-        let fault = RuntimeFault {
-            error_type: None,
-            body: Bytes::from_static(b"{}"),
-        };
-        let (exchange, mut init) = Exchange::new();
-        exchange.init_error(fault.clone()).unwrap();
-        assert!(matches!(init.try_recv(), Ok(InitOutcome::Failed(_))));
-        assert!(exchange.init_error(fault.clone()).is_err());
-        assert_eq!(
-            ready().init_error(fault).unwrap_err(),
-            Refusal::Transition("Ready", "InitError")
-        );
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Next,
-        Deliver(u8),
-        Claim(u8),
-        DropClaim(u8),
-        InitError,
-        Close,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => Just(Step::Next),
-            4 => (0u8..3).prop_map(Step::Deliver),
-            4 => (0u8..3).prop_map(Step::Claim),
-            1 => (0u8..3).prop_map(Step::DropClaim),
-            1 => Just(Step::InitError),
-            1 => Just(Step::Close),
-        ]
-    }
-
-    proptest! {
-        /// Whatever a runtime does, every delivered event is answered at most once, by its own id
-        /// or by the exit, and no event is accepted while another is unanswered.
-        #[test]
-        fn every_event_is_answered_at_most_once(steps in prop::collection::vec(step(), 0..60)) {
-            let (exchange, _init) = Exchange::new();
-            let mut parked = Vec::new();
-            let mut running: Option<(u8, oneshot::Receiver<Answer>)> = None;
-            for step in steps {
-                match step {
-                    Step::Next => match exchange.next() {
-                        Next::Wait(receiver) => {
-                            prop_assert!(running.is_none());
-                            parked.push(receiver);
-                        }
-                        Next::Event(event) => {
-                            let (id, _) = running.as_ref().expect("an event is running");
-                            prop_assert_eq!(&event.invocation.request_id, &id.to_string());
-                        }
-                        Next::Refused(_) => {}
-                    },
-                    Step::Deliver(id) => {
-                        if let Ok(answer) = exchange.deliver(event(&id.to_string())) {
-                            prop_assert!(running.is_none());
-                            running = Some((id, answer));
-                        }
-                    }
-                    Step::Claim(id) | Step::DropClaim(id) => {
-                        let drop_it = matches!(step, Step::DropClaim(_));
-                        if let Ok(claim) = exchange.claim(&id.to_string(), None, Kind::Response) {
-                            if drop_it { drop(claim) } else { claim.answer(response()) }
-                            let (expected, mut answer) = running.take().expect("an event is running");
-                            prop_assert_eq!(expected, id);
-                            prop_assert!(answer.try_recv().is_ok());
-                        }
-                    }
-                    Step::InitError => {
-                        let fault = RuntimeFault { error_type: None, body: Bytes::new() };
-                        let _ = exchange.init_error(fault);
-                    }
-                    Step::Close => {
-                        exchange.close(Exit::Code(1));
-                        if let Some((_, mut answer)) = running.take() {
-                            prop_assert!(matches!(answer.try_recv(), Ok(Answer::Exited(_))));
-                        }
-                        prop_assert!(exchange.is_closed());
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

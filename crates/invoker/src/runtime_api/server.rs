@@ -9,15 +9,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::answers::{self, Reply};
 use super::body::{self, BodyError, header_text};
+use super::credentials::CredentialSource;
 use super::event::INVOCATION_ID;
-use super::exchange::{Answer, Claim, Exchange, Kind, Next, Refusal, RuntimeFault};
+use super::exchange::{Answer, Claim, Exchange, Kind, Next, RestoreNext, RuntimeFault};
+use super::replay::{self, Caller, Pending};
 use super::stream::{self, Chunk, StreamError, StreamFault};
+use super::traffic::{Connection, Line};
 
 /// What one environment may send.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +39,39 @@ const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
+/// What the Runtime API of one environment serves beside its exchange.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub limits: Limits,
+    /// Credentials that are asked for instead of being in the environment variables.
+    pub credentials: Option<CredentialSource>,
+    /// Requests of a thawed runtime that were made before it was frozen. The first connection from
+    /// the port of each brings it in.
+    pub replay: Vec<Pending>,
+}
+
+/// What all connections of one environment share.
+struct Shared {
+    exchange: Arc<Exchange>,
+    limits: Limits,
+    credentials: Option<CredentialSource>,
+}
+
 /// Serves the Runtime API of one environment until dropped; connections end with it.
-pub(crate) async fn serve(listener: TcpListener, exchange: Arc<Exchange>, limits: Limits) {
+pub(crate) async fn serve(listener: TcpListener, exchange: Arc<Exchange>, service: Service) {
+    let Service {
+        limits,
+        credentials,
+        mut replay,
+    } = service;
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let listener = Arc::new(listener);
+    exchange.traffic().listen(&listener);
+    let shared = Arc::new(Shared {
+        exchange,
+        limits,
+        credentials,
+    });
     let mut connections = JoinSet::new();
     loop {
         // Past the limit nothing is accepted: the rest waits in the kernel, at the expense of the
@@ -47,10 +80,17 @@ pub(crate) async fn serve(listener: TcpListener, exchange: Arc<Exchange>, limits
             return;
         };
         match listener.accept().await {
-            Ok((connection, _)) => {
-                let exchange = Arc::clone(&exchange);
+            Ok((stream, peer)) => {
+                // Without it an answer in two segments would cost a delayed ACK: 40 ms per call.
+                if stream.set_nodelay(true).is_err() {
+                    continue;
+                }
+                let port = peer.port();
+                let head = replay::take(&mut replay, port);
+                let connection = shared.exchange.traffic().connect(stream, head);
+                let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    serve_connection(connection, exchange, limits).await;
+                    serve_connection(connection, port, shared).await;
                     drop(permit);
                 });
             }
@@ -72,14 +112,16 @@ fn is_about_one_connection(err: &io::Error) -> bool {
     )
 }
 
-async fn serve_connection(connection: TcpStream, exchange: Arc<Exchange>, limits: Limits) {
-    // Without it an answer in two segments would cost a delayed ACK: 40 ms per call.
-    if connection.set_nodelay(true).is_err() {
-        return;
-    }
+async fn serve_connection(connection: Connection, port: u16, shared: Arc<Shared>) {
+    let line = Arc::clone(connection.line());
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&exchange);
-        async move { answer(&exchange, request, limits).await.ok_or(Gone) }
+        let shared = Arc::clone(&shared);
+        let line = Arc::clone(&line);
+        async move {
+            let reply = answer(&shared, (&line, port), request).await.ok_or(Gone);
+            line.answers();
+            reply
+        }
     });
     // No time limit for headers: it would also run while a connection idles during a long
     // invocation. What a slow client can hold is bounded by the connections it may have.
@@ -98,17 +140,32 @@ async fn serve_connection(connection: TcpStream, exchange: Arc<Exchange>, limits
 #[error("the environment ends")]
 struct Gone;
 
-async fn answer(exchange: &Exchange, request: Request<Incoming>, limits: Limits) -> Option<Reply> {
+async fn answer(
+    shared: &Shared,
+    (line, port): (&Line, u16),
+    request: Request<Incoming>,
+) -> Option<Reply> {
+    let Shared {
+        exchange,
+        limits,
+        credentials,
+    } = shared;
+    let limits = *limits;
     let (head, mut body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let Some(route) = Route::of(&path) else {
         return Some(answers::not_found());
     };
-    if head.method != route.method() {
+    // AWS's supervisor has these routes only where snapshots are made or restored.
+    if route.is_of_snapshots() && !exchange.is_of_snapshot() {
+        return Some(answers::not_found());
+    }
+    if !route.takes(&head.method) {
         return Some(answers::method_not_allowed());
     }
     Some(match route {
-        Route::Next => return next(exchange).await,
+        Route::Next => return next(exchange, line, Caller::of(port, &head)).await,
+        Route::RestoreNext => return restore_next(exchange, line, Caller::of(port, &head)).await,
         Route::Answer { request_id, kind } => {
             let invocation_id = head.headers.get(INVOCATION_ID).map(|id| id.as_bytes());
             match exchange.claim(request_id, invocation_id, kind) {
@@ -127,7 +184,36 @@ async fn answer(exchange: &Exchange, request: Request<Incoming>, limits: Limits)
                 Err(err) => unreadable(err, body, limits).await,
             }
         }
-        Route::Restore(to) => answers::refused(Refusal::Transition(exchange.state_name(), to)),
+        Route::RestoreError => {
+            let error_type = header_text(&head.headers, ERROR_TYPE);
+            match body::read(&mut body, limits.response_bytes).await {
+                Ok(body) => match exchange.restore_error(RuntimeFault { error_type, body }) {
+                    Ok(()) => answers::accepted(),
+                    Err(refusal) => answers::refused(refusal),
+                },
+                Err(err) => unreadable(err, body, limits).await,
+            }
+        }
+        Route::PrimingNext => match exchange.priming_next() {
+            Next::Event(event) => answers::event(&event),
+            Next::Refused(refusal) => answers::refused(refusal),
+            Next::Nothing | Next::Wait(_) => answers::no_content(),
+        },
+        Route::Warm if head.method == Method::GET => match exchange.warm_event() {
+            Ok(event) => answers::event(&event),
+            Err(refusal) => answers::refused(refusal),
+        },
+        Route::Warm => match body::read(&mut body, limits.response_bytes).await {
+            Ok(_) => match exchange.warm_answer() {
+                Ok(()) => answers::accepted(),
+                Err(refusal) => answers::refused(refusal),
+            },
+            Err(err) => unreadable(err, body, limits).await,
+        },
+        Route::Credentials => match credentials {
+            Some(source) => source.answer(&head.headers),
+            None => answers::not_found(),
+        },
         Route::Telemetry(api) => answers::telemetry_not_supported(api),
         Route::Extension(_) => answers::extensions_not_supported(),
     })
@@ -140,9 +226,12 @@ enum Route<'a> {
         kind: Kind,
     },
     InitError,
-    /// SnapStart's calls, with the state they lead to. An environment that is not restored from a
-    /// snapshot refuses them.
-    Restore(&'static str),
+    RestoreNext,
+    RestoreError,
+    /// What firn's own clients warm up with before a snapshot.
+    PrimingNext,
+    Warm,
+    Credentials,
     Telemetry(&'static str),
     Extension(Method),
 }
@@ -153,8 +242,11 @@ impl<'a> Route<'a> {
         let route = match (version, path) {
             ("2018-06-01", "runtime/invocation/next") => Self::Next,
             ("2018-06-01", "runtime/init/error") => Self::InitError,
-            ("2018-06-01", "runtime/restore/next") => Self::Restore("RestoreReady"),
-            ("2018-06-01", "runtime/restore/error") => Self::Restore("RestoreError"),
+            ("2018-06-01", "runtime/restore/next") => Self::RestoreNext,
+            ("2018-06-01", "runtime/restore/error") => Self::RestoreError,
+            ("2018-06-01", "runtime/firn/priming/next") => Self::PrimingNext,
+            ("2018-06-01", "runtime/firn/warm") => Self::Warm,
+            ("2021-04-23", "credentials") => Self::Credentials,
             ("2018-06-01", path) => {
                 let (id, verb) = path.strip_prefix("runtime/invocation/")?.split_once('/')?;
                 let kind = match verb {
@@ -179,22 +271,52 @@ impl<'a> Route<'a> {
         Some(route)
     }
 
-    fn method(&self) -> Method {
+    const fn is_of_snapshots(&self) -> bool {
+        matches!(
+            self,
+            Self::RestoreNext
+                | Self::RestoreError
+                | Self::PrimingNext
+                | Self::Warm
+                | Self::Credentials
+        )
+    }
+
+    fn takes(&self, method: &Method) -> bool {
         match self {
-            Self::Next | Self::Restore("RestoreReady") => Method::GET,
-            Self::Answer { .. } | Self::InitError | Self::Restore(_) => Method::POST,
-            Self::Telemetry(_) => Method::PUT,
-            Self::Extension(method) => method.clone(),
+            Self::Next | Self::RestoreNext | Self::PrimingNext | Self::Credentials => {
+                method == Method::GET
+            }
+            Self::Warm => method == Method::GET || method == Method::POST,
+            Self::Answer { .. } | Self::InitError | Self::RestoreError => method == Method::POST,
+            Self::Telemetry(_) => method == Method::PUT,
+            Self::Extension(expected) => method == expected,
         }
     }
 }
 
 /// `None` when the environment ends while the runtime waits.
-async fn next(exchange: &Exchange) -> Option<Reply> {
-    match exchange.next() {
+async fn next(exchange: &Exchange, line: &Line, caller: Caller) -> Option<Reply> {
+    match exchange.next(caller) {
         Next::Event(event) => Some(answers::event(&event)),
-        Next::Wait(parked) => parked.await.ok().map(|event| answers::event(&event)),
+        Next::Wait(waiting) => {
+            line.waits();
+            waiting.await.ok().map(|event| answers::event(&event))
+        }
+        Next::Nothing => Some(answers::no_content()),
         Next::Refused(refusal) => Some(answers::refused(refusal)),
+    }
+}
+
+/// `None` when the environment ends while the runtime waits.
+async fn restore_next(exchange: &Exchange, line: &Line, caller: Caller) -> Option<Reply> {
+    match exchange.restore_next(caller) {
+        RestoreNext::Go => Some(answers::go()),
+        RestoreNext::Wait(waiting) => {
+            line.waits();
+            waiting.await.ok().map(|()| answers::go())
+        }
+        RestoreNext::Refused(refusal) => Some(answers::refused(refusal)),
     }
 }
 

@@ -7,8 +7,8 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::RuntimesConfig;
 use super::name::Family;
+use super::{RuntimesConfig, jvm};
 
 const PYTHON_MINORS: std::ops::RangeInclusive<u32> = 8..=20;
 
@@ -21,6 +21,8 @@ pub struct Search {
     pub python_versions: Vec<PathBuf>,
     /// Directories with one subdirectory per Node version, as `~/.nvm/versions/node`.
     pub node_versions: Vec<PathBuf>,
+    /// Directories with one subdirectory per JVM, as `/usr/lib/jvm`.
+    pub java_versions: Vec<PathBuf>,
 }
 
 /// A file that may be an interpreter.
@@ -39,6 +41,10 @@ impl Search {
             .map(|value| env::split_paths(&value).collect())
             .unwrap_or_default();
         path.extend(["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
+
+        if let Some(home) = env::var_os("JAVA_HOME") {
+            path.insert(0, PathBuf::from(home).join("bin"));
+        }
 
         let home = env::var_os("HOME").map(PathBuf::from);
         let in_home = |dir: &str| home.as_ref().map(|home| home.join(dir));
@@ -69,10 +75,19 @@ impl Search {
         node_versions.extend(in_home(".volta/tools/image/node"));
         node_versions.extend(in_home(".asdf/installs/nodejs"));
         node_versions.extend(in_home(".local/share/mise/installs/node"));
+        let mut java_versions: Vec<PathBuf> = ["/usr/lib/jvm", "/usr/java", "/opt/java"]
+            .map(PathBuf::from)
+            .into();
+        java_versions
+            .extend(named("SDKMAN_DIR", ".sdkman").map(|root| root.join("candidates/java")));
+        java_versions.extend(in_home(".jdks"));
+        java_versions.extend(in_home(".asdf/installs/java"));
+        java_versions.extend(in_home(".local/share/mise/installs/java"));
         Self {
             path,
             python_versions,
             node_versions,
+            java_versions,
         }
     }
 }
@@ -116,6 +131,22 @@ pub(super) fn of(family: Family, config: &RuntimesConfig) -> Vec<Candidate> {
                 let major = leading_number(name.trim_start_matches('v'));
                 found.push((dir.join("bin/node"), major));
                 found.push((dir.join("installation/bin/node"), major));
+            }
+        }
+        Family::Java => {
+            let own = subdirectories(&config.dir, "java").into_iter();
+            let managed = search
+                .java_versions
+                .iter()
+                .flat_map(|root| subdirectories(root, ""));
+            for (name, dir) in own {
+                found.push((dir.join("bin/java"), jvm::major(&name)));
+            }
+            for dir in &search.path {
+                found.push((dir.join("java"), None));
+            }
+            for (name, dir) in managed {
+                found.push((dir.join("bin/java"), jvm::major(&name)));
             }
         }
         _ => {}

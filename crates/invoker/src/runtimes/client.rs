@@ -1,9 +1,12 @@
 //! firn's runtime clients, embedded in the binary and unpacked under the data directory as what `/var/runtime` shows.
 
-use std::fs;
-use std::io;
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +17,16 @@ use super::probe::Interpreter;
 pub(super) enum Client {
     Python,
     Node,
+    Java,
 }
+
+/// The client's classes, on the class path of the JVM.
+pub(super) const JAVA_JAR: &str = "firn-runtime.jar";
+/// Security properties of the JVM.
+pub(super) const JAVA_SECURITY: &str = "firn.security";
+
+/// When every file of a client was last modified, as far as it says: the beginning of 2000.
+const UNPACKED: Duration = Duration::from_secs(946_684_800);
 
 macro_rules! embed {
     ($folder:literal: $($file:literal),+ $(,)?) => {
@@ -28,11 +40,13 @@ const PYTHON: &[(&str, &[u8])] = embed!("python":
     "firn_errors.py",
     "firn_logging.py",
     "firn_json.py",
+    "firn_snapshot.py",
     "snapshot_restore_py.py",
     "awslambdaric/__init__.py",
     "awslambdaric/lambda_context.py",
 );
 const NODE: &[(&str, &[u8])] = embed!("node":
+    "@firn/snapshot.js",
     "index.js",
     "api.js",
     "context.js",
@@ -43,15 +57,36 @@ const NODE: &[(&str, &[u8])] = embed!("node":
     "loop.js",
     "loop-with-callbacks.js",
     "package.json",
+    "random.js",
     "resolve.mjs",
+    "snapshot.js",
     "streaming.js",
 );
+
+// Compiled by build.rs; empty if there was no compiler.
+const JAR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/firn-runtime.jar"));
+const JAVA: &[(&str, &[u8])] = &[
+    (JAVA_JAR, JAR),
+    (
+        JAVA_SECURITY,
+        include_bytes!("../../../../runtimes/java/firn.security"),
+    ),
+];
+
+/// A name that nothing else on this machine uses for its unfinished work: two starts of one server, or two servers, may
+/// want the same thing at the same time.
+pub(super) fn unique() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{number}", std::process::id())
+}
 
 impl Client {
     fn files(self) -> &'static [(&'static str, &'static [u8])] {
         match self {
             Self::Python => PYTHON,
             Self::Node => NODE,
+            Self::Java => JAVA,
         }
     }
 
@@ -59,26 +94,31 @@ impl Client {
         match self {
             Self::Python => "python",
             Self::Node => "node",
+            Self::Java => "java",
         }
     }
 
-    /// Mount points for the SDK, which a read-only directory cannot grow later.
-    fn mount_point(self) -> &'static str {
+    /// The mount point for the SDK, which a read-only directory cannot grow later.
+    fn mount_point(self) -> Option<&'static str> {
         match self {
-            Self::Python => "sdk",
-            Self::Node => "node_modules",
+            Self::Python => Some("sdk"),
+            Self::Node => Some("node_modules"),
+            Self::Java => None,
         }
     }
 
     /// The directory with the client's files: `<data_dir>/runtime/<hash of the content>/<name>`. Another process may
     /// unpack at the same time; whoever renames first wins and the content is the same.
     pub fn unpack(self, data_dir: &Path) -> Result<PathBuf, RuntimeError> {
+        if matches!(self, Self::Java) && JAR.is_empty() {
+            return Err(RuntimeError::NotBuilt);
+        }
         let versioned = data_dir.join("runtime").join(self.hash());
         let dir = versioned.join(self.name());
         if dir.is_dir() {
             return Ok(dir);
         }
-        let unfinished = versioned.join(format!(".{}.{}", self.name(), std::process::id()));
+        let unfinished = versioned.join(format!(".{}.{}", self.name(), unique()));
         let unpacked = self
             .write(&unfinished)
             .and_then(|()| fs::rename(&unfinished, &dir));
@@ -106,18 +146,25 @@ impl Client {
     }
 
     fn write(self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir.join(self.mount_point()))?;
+        fs::create_dir_all(dir)?;
+        if let Some(mount_point) = self.mount_point() {
+            fs::create_dir(dir.join(mount_point))?;
+        }
         for (name, content) in self.files() {
             let path = dir.join(name);
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }
-            fs::write(path, content)?;
+            let content = match (self, *name) {
+                (Self::Node, "index.js") => bundle(self.files()).into(),
+                _ => Cow::Borrowed(*content),
+            };
+            let mut file = File::create(path)?;
+            file.write_all(&content)?;
+            // The same on every server, so that a process with such a file open can be thawed on another one.
+            file.set_modified(SystemTime::UNIX_EPOCH + UNPACKED)?;
         }
-        match self {
-            Self::Python => Ok(()),
-            Self::Node => fs::write(dir.join("index.js"), bundle(self.files())),
-        }
+        Ok(())
     }
 }
 
@@ -196,9 +243,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn starts_at_the_same_time_do_not_disturb_each_other() {
+        let data = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let unpacking: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| Client::Node.unpack(data.path())))
+                .collect();
+            for unpacked in unpacking {
+                assert!(unpacked.join().unwrap().unwrap().join("index.js").is_file());
+            }
+        });
+    }
+
+    #[test]
     fn unpacking_twice_gives_the_same_complete_directory() {
         let data = tempfile::tempdir().unwrap();
-        for client in [Client::Python, Client::Node] {
+        let java = (!JAR.is_empty()).then_some(Client::Java);
+        for client in [Client::Python, Client::Node].into_iter().chain(java) {
             let first = client.unpack(data.path()).unwrap();
             assert_eq!(client.unpack(data.path()).unwrap(), first);
             for (name, content) in client
@@ -208,7 +269,9 @@ mod tests {
             {
                 assert_eq!(fs::read(first.join(name)).unwrap(), *content);
             }
-            assert!(first.join(client.mount_point()).is_dir());
+            if let Some(mount_point) = client.mount_point() {
+                assert!(first.join(mount_point).is_dir());
+            }
             let leftovers = fs::read_dir(first.parent().unwrap()).unwrap().count();
             assert_eq!(leftovers, 1);
         }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use super::candidates;
+use super::jvm;
 use super::name::{Family, Runtime};
 use super::probe::Interpreter;
 use super::{Runtimes, RuntimesConfig};
@@ -45,6 +46,8 @@ pub enum InstallError {
     Unknown(String),
     #[error("no interpreter for {0} on this machine: {1}")]
     NoInterpreter(String, String),
+    #[error("nothing to install for Java: functions package the SDK they use. To get a JVM, {0}")]
+    Java(String),
     #[error("{tool} is needed and was not found: {remedy}")]
     NoTool {
         tool: &'static str,
@@ -128,6 +131,7 @@ impl Runtimes {
                     .into_iter()
                     .chain([Target::NodeSdk])
                     .collect(),
+                "java" => return Err(InstallError::Java(java_remedy("java21", "17 or newer"))),
                 name => vec![self.target(name)?],
             };
             targets.extend(
@@ -165,6 +169,7 @@ impl Runtimes {
                     remedy(&runtime),
                 )),
             },
+            (Family::Java, major) if major > 0 => Err(InstallError::Java(remedy(&runtime))),
             _ => Err(unknown()),
         }
     }
@@ -342,11 +347,21 @@ pub(super) fn remedy(runtime: &Runtime) -> String {
         Family::Node => format!(
             "run `firn runtimes install {runtime}`, or put one at {runtime}/bin/node in the runtime directory"
         ),
+        Family::Java => java_remedy(
+            runtime.as_str(),
+            &runtime.version().max(jvm::OLDEST).to_string(),
+        ),
         _ => format!(
             "install {} with the system's packages, pyenv or uv, or put one at {runtime}/bin/python3 in the runtime directory",
             runtime.interpreter_name()
         ),
     }
+}
+
+fn java_remedy(runtime: &str, version: &str) -> String {
+    format!(
+        "install a JRE or JDK {version} with the system's packages (as openjdk-17-jre-headless) or sdkman, or put one at {runtime}/bin/java in the runtime directory"
+    )
 }
 
 /// A directory that becomes something else by renaming, or goes away.

@@ -26,6 +26,13 @@ pub struct Runtime {
 
 const PYTHON_MINORS: std::ops::RangeInclusive<u32> = 8..=14;
 const NODE_MAJORS: [u32; 5] = [16, 18, 20, 22, 24];
+const JAVA: [(&str, u32); 5] = [
+    ("java8.al2", 8),
+    ("java11", 11),
+    ("java17", 17),
+    ("java21", 21),
+    ("java25", 25),
+];
 const PROVIDED: [&str; 3] = ["provided", "provided.al2", "provided.al2023"];
 
 impl Runtime {
@@ -36,6 +43,7 @@ impl Runtime {
         let (family, version) = found
             .or_else(|| python(name))
             .or_else(|| node(name))
+            .or_else(|| java(name))
             .or_else(|| foreign(name))
             .ok_or_else(|| RuntimeError::Unknown(name.to_owned()))?;
         Ok(Self {
@@ -55,7 +63,10 @@ impl Runtime {
         let provided = PROVIDED
             .into_iter()
             .map(|name| Self::of(name.to_owned(), Family::Provided, 0));
-        python.chain(node).chain(provided)
+        let java = JAVA
+            .into_iter()
+            .map(|(name, major)| Self::of(name.to_owned(), Family::Java, major));
+        python.chain(node).chain(java).chain(provided)
     }
 
     fn of(name: String, family: Family, version: u32) -> Self {
@@ -74,7 +85,7 @@ impl Runtime {
         self.family
     }
 
-    /// What tells the runtimes of a family apart: Python's minor, Node's major version; 0 elsewhere.
+    /// What tells the runtimes of a family apart: Python's minor, Node's and Java's major version; 0 elsewhere.
     pub fn version(&self) -> u32 {
         self.version
     }
@@ -106,10 +117,15 @@ fn node(name: &str) -> Option<(Family, u32)> {
         .then_some((Family::Node, major))
 }
 
+fn java(name: &str) -> Option<(Family, u32)> {
+    let (_, major) = JAVA.into_iter().find(|(own, _)| *own == name)?;
+    Some((Family::Java, major))
+}
+
 /// Runtimes of AWS that firn has no client for, retired ones included.
 fn foreign(name: &str) -> Option<(Family, u32)> {
     let family = match name {
-        "java8" | "java8.al2" | "java11" | "java17" | "java21" | "java25" => Family::Java,
+        "java8" => Family::Java,
         "ruby2.5" | "ruby2.7" | "ruby3.2" | "ruby3.3" | "ruby3.4" => Family::Ruby,
         "dotnetcore1.0" | "dotnetcore2.0" | "dotnetcore2.1" | "dotnetcore3.1" | "dotnet6"
         | "dotnet8" | "dotnet10" => Family::Dotnet,
@@ -151,7 +167,7 @@ mod tests {
         for runtime in Runtime::supported() {
             assert_eq!(Runtime::parse(runtime.as_str()).unwrap(), runtime);
         }
-        assert_eq!(Runtime::supported().count(), 15);
+        assert_eq!(Runtime::supported().count(), 20);
     }
 
     #[test]
@@ -175,7 +191,7 @@ mod tests {
 
     #[test]
     fn runtimes_of_other_languages_are_known() {
-        assert_eq!(Runtime::parse("java21").unwrap().family(), Family::Java);
+        assert_eq!(Runtime::parse("ruby3.4").unwrap().family(), Family::Ruby);
         assert_eq!(Runtime::parse("dotnet8").unwrap().family(), Family::Dotnet);
         assert_eq!(Runtime::parse("go1.x").unwrap().family(), Family::Go);
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::jvm;
 use super::name::{Family, Runtime};
 
 /// An interpreter that answered.
@@ -54,7 +55,8 @@ const FORMAT: u32 = 1;
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
-// Both print three version numbers, the prefix, and every file that is mapped.
+// These print three version numbers, the prefix, and every file that is mapped. A JVM only tells its version: its
+// files are all in its home.
 const ASK_PYTHON: &str = r"
 import sys
 print(*sys.version_info[:3])
@@ -71,6 +73,15 @@ for (const line of require('fs').readFileSync('/proc/self/maps', 'latin1').split
   if (parts.length > 5) console.log(parts.slice(5).join(' '));
 }
 ";
+const SETTINGS: [&str; 7] = [
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+];
 /// The sandbox has these anyway.
 const SYSTEM: [&str; 5] = ["/usr", "/lib", "/lib64", "/bin", "/etc"];
 
@@ -215,13 +226,21 @@ fn ask(family: Family, program: &Path) -> Option<Interpreter> {
     match family {
         Family::Python => command.args(["-I", "-S", "-c", ASK_PYTHON]),
         Family::Node => command.args(["-e", ASK_NODE]),
+        Family::Java => command.args(["-XX:-UsePerfData", "--version"]),
         _ => return None,
     };
     // Settings of the user's shell must not change what is found.
-    for variable in ["NODE_OPTIONS", "NODE_PATH", "LD_LIBRARY_PATH", "LD_PRELOAD"] {
+    for variable in SETTINGS {
         command.env_remove(variable);
     }
     let answer = output(command)?;
+    if family == Family::Java {
+        return Some(Interpreter {
+            program: program.to_owned(),
+            version: jvm::version(&answer)?,
+            needs: needs(jvm::home(program)?, std::iter::empty()),
+        });
+    }
     let mut lines = answer.lines();
     let mut numbers = lines.next()?.split(' ').map(str::parse);
     let mut number = || numbers.next().and_then(Result::ok);

@@ -18,6 +18,7 @@ impl Machine {
             path: vec![root.path().join("bin")],
             python_versions: vec![root.path().join("pyenv/versions")],
             node_versions: vec![root.path().join("nvm/versions/node")],
+            java_versions: vec![root.path().join("jvm")],
         };
         let config = RuntimesConfig {
             dir: root.path().join("runtimes"),
@@ -200,11 +201,15 @@ fn an_installed_sdk_is_mounted_for_the_interpreter_that_runs() {
 fn other_languages_and_retired_runtimes_are_refused_by_name() {
     let runtimes = Machine::new().runtimes();
     assert!(matches!(
-        runtimes.resolve("java21"),
+        runtimes.resolve("ruby3.4"),
         Err(RuntimeError::Unsupported {
-            family: Family::Java,
+            family: Family::Ruby,
             ..
         })
+    ));
+    assert!(matches!(
+        runtimes.resolve("java8"),
+        Err(RuntimeError::Retired { .. })
     ));
     assert!(matches!(
         runtimes.resolve("python3.7"),
@@ -346,4 +351,68 @@ fn a_real_python_is_asked_once_and_gets_bytecode() {
         Runtimes::discover(config).resolve("python3.12").unwrap(),
         resolved
     );
+}
+
+#[test]
+fn a_jvm_of_the_exact_version_wins_and_gets_its_flags() {
+    let machine = Machine::new();
+    machine.interpreter("bin/java", (17, 0, 15));
+    let wanted = machine.interpreter("jvm/temurin-25-jdk-amd64/bin/java", (25, 0, 3));
+    let resolved = match machine.runtimes().resolve("java25") {
+        Err(RuntimeError::NotBuilt) => {
+            eprintln!("SKIPPED: built without javac");
+            return;
+        }
+        resolved => resolved.unwrap(),
+    };
+    assert_eq!((&resolved.program, resolved.exact), (&wanted, true));
+    assert_eq!(resolved.execution_env.as_deref(), Some("AWS_Lambda_java25"));
+    let environment = BTreeMap::from([("JAVA_TOOL_OPTIONS".to_owned(), "-Xmx64m".to_owned())]);
+    let (_, args) = resolved.command(512, &environment);
+    assert_eq!(args.last().unwrap(), "/var/runtime/firn-runtime.jar");
+    assert!(args.contains(&"-XX:+UseSerialGC".to_owned()));
+    assert!(!args.iter().any(|arg| arg.contains("MaxHeapSize")));
+}
+
+#[test]
+fn an_older_java_runs_on_the_next_higher_jvm() {
+    let machine = Machine::new();
+    machine.interpreter("bin/java", (17, 0, 15));
+    let runtimes = machine.runtimes();
+    for runtime in ["java8.al2", "java11", "java21"] {
+        match runtimes.resolve(runtime) {
+            Err(RuntimeError::NotBuilt) => return,
+            resolved => assert!(!resolved.unwrap().exact),
+        }
+    }
+    let err = Machine::new().runtimes().resolve("java21").unwrap_err();
+    assert!(err.to_string().contains("java21/bin/java"), "{err}");
+}
+
+#[test]
+fn a_real_jvm_archives_the_clients_classes() {
+    let machine = Machine::new();
+    let config = RuntimesConfig {
+        search: Search::from_env(),
+        ..machine.config.clone()
+    };
+    let Ok(resolved) = Runtimes::discover(config).resolve("java17") else {
+        eprintln!("SKIPPED: no JVM on this machine, or built without javac");
+        return;
+    };
+    let environment = BTreeMap::new();
+    let (_, portable) = resolved.command(128, &environment);
+    assert!(!portable.iter().any(|arg| arg.contains("SharedArchiveFile")));
+    let (_, here) = resolved.command_here(128, &environment);
+    let archive = here
+        .iter()
+        .find_map(|arg| arg.strip_prefix("-XX:SharedArchiveFile=/var/runtime/"))
+        .unwrap();
+    let client = &resolved
+        .mounts
+        .iter()
+        .find(|(_, inside)| inside == Path::new(RUNTIME_DIR))
+        .unwrap()
+        .0;
+    assert!(fs::metadata(client.join(archive)).unwrap().len() > 100_000);
 }

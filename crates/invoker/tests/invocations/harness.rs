@@ -5,14 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use chunks::Chunks;
 use clock::Clock;
 use invoker::{
-    Config, EnvironmentState, Function, Hooks, Invocation, Invoker, LogFormat, Outcome, Runtimes,
-    RuntimesConfig,
+    Config, Credentials, EnvironmentState, Function, Hooks, Invocation, Invoker, LogFormat,
+    Outcome, Runtimes, RuntimesConfig,
 };
 use sandbox::{Relaxations, Sandboxes};
 use tempfile::TempDir;
@@ -106,6 +108,7 @@ fn attempt(test: Run) -> Result<(), String> {
 pub struct Server {
     pub invoker: Arc<Invoker>,
     pub sandboxes: Sandboxes,
+    pub images: Option<Chunks>,
     log: Arc<Mutex<Vec<(String, String)>>>,
     dir: TempDir,
 }
@@ -116,9 +119,49 @@ impl Server {
     }
 
     pub async fn with(config: Config) -> anyhow::Result<Self> {
+        Self::build(config, |_| Ok(None))
+    }
+
+    /// With snapshots.
+    pub async fn with_images(config: Config) -> anyhow::Result<Self> {
+        Self::build(config, open_images)
+    }
+
+    /// Stops, and starts again on the same directory.
+    pub async fn successor(self, config: Config) -> anyhow::Result<Self> {
+        let Self {
+            invoker,
+            sandboxes,
+            images,
+            dir,
+            ..
+        } = self;
+        invoker.shutdown().await;
+        sandboxes.shutdown().await;
+        // The store is locked until nobody has it.
+        let last = Arc::downgrade(&invoker);
+        drop((invoker, images));
+        while last.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Self::build_in(dir, config, open_images)
+    }
+
+    fn build(
+        config: Config,
+        images: impl FnOnce(&Path) -> anyhow::Result<Option<Chunks>>,
+    ) -> anyhow::Result<Self> {
         let dir = TempDir::new()?;
         // Functions run under another user.
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
+        Self::build_in(dir, config, images)
+    }
+
+    fn build_in(
+        dir: TempDir,
+        config: Config,
+        images: impl FnOnce(&Path) -> anyhow::Result<Option<Chunks>>,
+    ) -> anyhow::Result<Self> {
         let sandboxes = Sandboxes::start(sandbox::Config {
             state_dir: dir.path().join("sandboxes"),
             allow: Relaxations::ALL,
@@ -140,15 +183,35 @@ impl Server {
                     }
                 })
             },
+            credentials: {
+                // Numbered, so that tests see when they were asked for anew.
+                let issued = AtomicU32::new(0);
+                Arc::new(move |_| Credentials {
+                    access_key_id: format!("KEY{}", issued.fetch_add(1, Ordering::Relaxed)),
+                    secret_access_key: "secret".into(),
+                    session_token: "session".into(),
+                    expiration: None,
+                })
+            },
             ..Hooks::none()
         };
-        let invoker = Invoker::new(config, sandboxes.clone(), runtimes, Clock::system(), hooks);
+        let images = images(dir.path())?;
+        let (clock, ours) = (Clock::system(), sandboxes.clone());
+        let invoker = match images.clone() {
+            Some(images) => Invoker::with_images(config, ours, runtimes, images, clock, hooks),
+            None => Invoker::new(config, ours, runtimes, clock, hooks),
+        };
         Ok(Self {
             invoker,
             sandboxes,
+            images,
             log,
             dir,
         })
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A `provided` function with this shell script as its `bootstrap`.
@@ -189,6 +252,8 @@ impl Server {
             application_log_level: None,
             system_log_level: None,
             tracing_active: false,
+            snap_start: false,
+            code_sha256: String::new(),
         })
     }
 
@@ -214,6 +279,15 @@ impl Server {
             .lock()
             .unwrap()
             .iter()
+            .map(|(_, text)| text.clone())
+            .collect()
+    }
+
+    /// The log events of one stream.
+    pub fn stream(&self, name: &str) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        log.iter()
+            .filter(|(stream, _)| stream == name)
             .map(|(_, text)| text.clone())
             .collect()
     }
@@ -253,6 +327,12 @@ impl Server {
         self.invoker.shutdown().await;
         self.sandboxes.shutdown().await;
     }
+}
+
+fn open_images(dir: &Path) -> anyhow::Result<Option<Chunks>> {
+    let images = chunks::Config::local(&dir.join("images"));
+    let key = chunks::Key::from_bytes([7; 32]);
+    Ok(Some(Chunks::open(images, key, Clock::system())?))
 }
 
 /// A buffered outcome, in text.
@@ -309,6 +389,9 @@ pub fn masked(text: &str) -> String {
             "Billed Duration: ",
             "Max Memory Used: ",
             "Init Duration: ",
+            "Restore Duration: ",
+            "Billed Restore Duration: ",
+            "RESTORE_REPORT Restore Duration: ",
             "INIT_REPORT Init Duration: ",
         ]
         .iter()

@@ -14,8 +14,17 @@ mod failures;
 mod harness;
 mod managed;
 mod pool;
+mod restore_protocol;
+mod snapstart;
 
 fn main() {
     sandbox::spawner_main();
-    harness::run(&[custom::TESTS, failures::TESTS, managed::TESTS, pool::TESTS]);
+    harness::run(&[
+        custom::TESTS,
+        failures::TESTS,
+        managed::TESTS,
+        pool::TESTS,
+        restore_protocol::TESTS,
+        snapstart::TESTS,
+    ]);
 }

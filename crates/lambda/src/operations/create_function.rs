@@ -7,7 +7,7 @@ use store::Revision;
 
 use super::source::{Source, refuse};
 use crate::error::{Error, InvalidParameter};
-use crate::function::{Code, Function, FunctionId, Running, State, Version, new_id};
+use crate::function::{Code, Function, FunctionId, Running, Snapshot, State, Version, new_id};
 use crate::name::MAX_NAME_LENGTH;
 use crate::service::resolve_function;
 use crate::settings::{Changes, Settings};
@@ -53,6 +53,7 @@ pub async fn run(
                 build: new_id(),
                 modified: now,
                 state: State::Pending { restoring: false },
+                snapshot: Snapshot::None,
                 last_update: None,
                 running: Running::default(),
             };
@@ -154,6 +155,6 @@ fn settings(
     let runtime = runtime.as_str().to_owned();
     let mut settings = Settings::new(&id.name, input.role, runtime, handler);
     settings.set_architectures(input.architectures.as_ref());
-    changes.apply(&mut settings)?;
+    changes.apply(&mut settings, lambda.config.snap_start)?;
     Ok(settings)
 }

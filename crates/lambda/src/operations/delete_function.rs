@@ -5,7 +5,7 @@ use crate::Lambda;
 use crate::error::{Error, InvalidParameter};
 use crate::function::FunctionId;
 use crate::name::Qualifier;
-use crate::service::{key, resolve};
+use crate::service::resolve;
 
 pub async fn run(
     lambda: &Lambda,
@@ -28,7 +28,7 @@ pub async fn run(
 async fn delete_all(lambda: &Lambda, id: FunctionId) -> Result<(), Error> {
     let deleted = lambda.functions.delete(id).await?;
     for version in deleted.all_versions() {
-        lambda.workers.retire(&key(&deleted, version));
+        lambda.workers.retire(&lambda.runnable(&deleted, version));
     }
     lambda.collect_later(
         deleted
@@ -53,7 +53,7 @@ async fn delete_version(lambda: &Lambda, id: FunctionId, number: u64) -> Result<
         .functions
         .change(id, move |function| function.remove_version(number));
     if let (function, Some(version)) = removed.await? {
-        lambda.workers.retire(&key(&function, &version));
+        lambda.workers.retire(&lambda.runnable(&function, &version));
         lambda.collect_later(vec![version.code.digest]);
     }
     Ok(())

@@ -26,6 +26,9 @@ pub async fn run(
             Ok(function.publish(input.description.clone(), now))
         })
         .await?;
+    if version.waits_for_snapshot() {
+        lambda.settle(function.id.clone(), Vec::new());
+    }
     let qualifier = version.number.map(Qualifier::Version);
     Ok(configuration::of(
         &function,

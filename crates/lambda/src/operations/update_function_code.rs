@@ -7,7 +7,7 @@ use super::source::{Source, refuse};
 use crate::error::Error;
 use crate::function::{Code, Function, Version};
 use crate::name::Qualifier;
-use crate::service::{key, resolve_function};
+use crate::service::resolve_function;
 use crate::{Lambda, configuration};
 
 pub async fn run(
@@ -47,10 +47,7 @@ pub async fn run(
         lambda.collect_later(vec![code.digest]);
         return Ok(answer(lambda, &preview, &version));
     }
-    let before = (
-        key(&function, &function.latest),
-        function.latest.code.digest,
-    );
+    let before = function;
     let changed = lambda
         .functions
         .change(id, move |function| update.apply(function))
@@ -63,9 +60,8 @@ pub async fn run(
             return Err(error);
         }
     };
-    let (old_key, old_digest) = before;
-    let retired = (old_key != key(&function, &function.latest)).then_some(old_key);
-    lambda.settle(function.id.clone(), retired.into_iter().collect());
+    let old_digest = before.latest.code.digest;
+    lambda.settle(function.id.clone(), lambda.replaced(&before, &function));
     if old_digest != code.digest {
         lambda.collect_later(vec![old_digest]);
     }

@@ -3,7 +3,7 @@ use protocol::Caller;
 
 use super::source::refuse;
 use crate::error::Error;
-use crate::service::{key, resolve_function};
+use crate::service::resolve_function;
 use crate::settings::Changes;
 use crate::{Lambda, configuration};
 
@@ -20,22 +20,21 @@ pub async fn run(
     let revision_id = input.revision_id.clone();
     let changes = changes(input);
     changes.check(lambda.config.allow_deprecated_runtimes)?;
-    let now = lambda.clock.now();
-    let (function, retired) = lambda
+    let (now, snap_start) = (lambda.clock.now(), lambda.config.snap_start);
+    let (function, before) = lambda
         .functions
         .change(id, move |function| {
             function.check_revision(revision_id.as_deref())?;
             function.check_settled()?;
             let mut settings = function.latest.settings.clone();
-            changes.clone().apply(&mut settings)?;
-            let before = key(function, &function.latest);
+            changes.clone().apply(&mut settings, snap_start)?;
+            let before = function.clone();
             let code = function.latest.code;
             function.update_latest(settings, code, now);
-            let after = key(function, &function.latest);
-            Ok((before != after).then_some(before))
+            Ok(before)
         })
         .await?;
-    lambda.settle(function.id.clone(), retired.into_iter().collect());
+    lambda.settle(function.id.clone(), lambda.replaced(&before, &function));
     let latest = &function.latest;
     Ok(configuration::of(
         &function,

@@ -165,7 +165,7 @@ async fn settings_are_kept_and_given_back() {
         "Description": "all of it",
         "Timeout": 900,
         "MemorySize": 10240,
-        "EphemeralStorage": {"Size": 10240},
+        "EphemeralStorage": {"Size": 512},
         "Environment": {"Variables": {"KEY": "value"}},
         "KMSKeyArn": "arn:aws:kms:us-east-1:111111111111:key/k",
         "TracingConfig": {"Mode": "Active"},

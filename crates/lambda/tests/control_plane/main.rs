@@ -8,4 +8,5 @@ mod functions;
 mod invocations;
 mod refusals;
 mod server;
+mod snapshots;
 mod versions;

@@ -7,12 +7,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use bytes::Bytes;
 use clock::Clock;
-use invoker::{Function, FunctionError, Invocation, InvokeError, Outcome, Payload, Report};
+use invoker::{
+    Function, FunctionError, InitFailure, Invocation, InvokeError, Outcome, Payload, Report,
+    SnapshotError, SnapshotOutcome,
+};
 use lambda::{Config, Lambda, Workers};
 use protocol::{Caller, Principal, Router};
 use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 pub const ACCOUNT: &str = "111111111111";
 pub const REGION: &str = "us-east-1";
@@ -27,6 +31,12 @@ pub struct Server {
     pub invoked: Arc<Mutex<Vec<Invoked>>>,
     /// Builds whose environments were ended.
     pub retired: Arc<Mutex<Vec<String>>>,
+    /// What was asked of the workers about snapshots, in order: `make f:1`, `forget f:1`.
+    pub snapshots: Arc<Mutex<Vec<String>>>,
+    /// Functions known to the workers at the start.
+    pub retained: Arc<Mutex<Vec<String>>>,
+    /// Lets snapshots through whose function has `SNAPSHOT=gate`.
+    pub gate: Arc<Semaphore>,
 }
 
 pub type Invoked = (Arc<Function>, Invocation);
@@ -50,6 +60,7 @@ impl Server {
     pub async fn with(config: Config, clock: Clock) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (invoked, retired) = Default::default();
+        let (snapshots, retained) = Default::default();
         let mut server = Self {
             directory,
             config,
@@ -57,6 +68,9 @@ impl Server {
             running: None,
             invoked,
             retired,
+            snapshots,
+            retained,
+            gate: Arc::new(Semaphore::new(0)),
         };
         server.open().await;
         server
@@ -105,9 +119,27 @@ impl Server {
                 })
             }
         };
-        Workers::new(invoke, move |key| {
+        let workers = Workers::new(invoke, move |key| {
             retired.lock().unwrap().push(key.to_string())
-        })
+        });
+        let (asked, forgotten) = (Arc::clone(&self.snapshots), Arc::clone(&self.snapshots));
+        let (retained, gate) = (Arc::clone(&self.retained), Arc::clone(&self.gate));
+        workers.with_snapshots(
+            move |function| {
+                asked
+                    .lock()
+                    .unwrap()
+                    .push(format!("make {}", named(&function)));
+                snapshot_of(function, Arc::clone(&gate))
+            },
+            move |function| {
+                let line = format!("forget {}", named(function));
+                forgotten.lock().unwrap().push(line);
+            },
+            move |functions| {
+                *retained.lock().unwrap() = functions.iter().map(|one| named(one)).collect();
+            },
+        )
     }
 
     pub fn lambda(&self) -> &Lambda {
@@ -210,6 +242,41 @@ impl Server {
         self.request("POST", &path, &[], Bytes::from_static(payload.as_bytes()))
             .await
     }
+}
+
+fn named(function: &Function) -> String {
+    format!("{}:{}", function.name, function.version)
+}
+
+/// Makes a snapshot, or fails as the function's variable `SNAPSHOT` says.
+async fn snapshot_of(
+    function: Arc<Function>,
+    gate: Arc<Semaphore>,
+) -> Result<SnapshotOutcome, SnapshotError> {
+    let wish = function.environment.get("SNAPSHOT").map(String::as_str);
+    match wish {
+        Some("unfit") => {
+            return Ok(SnapshotOutcome::Unfit {
+                reason: "process 12 (sleep) is a second process".into(),
+            });
+        }
+        Some("init") => {
+            return Err(SnapshotError::Init(InitFailure {
+                error_type: "Runtime.ImportModuleError".into(),
+                message: "No module named 'x'".into(),
+                state_reason_code: "FunctionError",
+            }));
+        }
+        Some("gate") => gate.acquire().await.unwrap().forget(),
+        Some("never") => return Err(SnapshotError::Disabled),
+        _ => {}
+    }
+    Ok(SnapshotOutcome::Ready {
+        id: "image".into(),
+        bytes: 2,
+        stored_bytes: 1,
+        adopted: false,
+    })
 }
 
 impl Answer {

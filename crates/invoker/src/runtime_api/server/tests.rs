@@ -2,10 +2,14 @@ use std::time::Duration;
 
 use sandbox::Exit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::runtime_api::{Event, InitOutcome};
+use crate::Credentials;
+use crate::runtime_api::Event;
+use crate::runtime_api::exchange::{Init, InitOutcome, Rehearsal, RestoreOutcome};
+use crate::runtime_api::replay::{PendingRequest, Persistence};
 
 /// A server on a free port, and the invoker's side of it.
 struct Fixture {
@@ -22,18 +26,89 @@ const LIMITS: Limits = Limits {
 };
 
 async fn fixture() -> Fixture {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (exchange, init) = Exchange::new();
-    let exchange = Arc::new(exchange);
-    let mut server = JoinSet::new();
-    server.spawn(serve(listener, Arc::clone(&exchange), LIMITS));
+    let (exchange, init) = Exchange::new(Init::OnDemand);
+    let (exchange, address, server) = served(exchange, Vec::new()).await;
     Fixture {
         exchange,
         init,
         address,
         _server: server,
     }
+}
+
+/// As [`fixture`], for a runtime whose snapshot is to be taken.
+async fn rehearsal(events: &[&'static str]) -> Fixture {
+    let (exchange, init) = Exchange::new(Init::Snapshot(Rehearsal {
+        events: events
+            .iter()
+            .map(|event| Bytes::from_static(event.as_bytes()))
+            .collect(),
+        clock: clock::Clock::system(),
+        invoked_arn: "arn:f".into(),
+        timeout: Duration::from_secs(3),
+    }));
+    let (exchange, address, server) = served(exchange, Vec::new()).await;
+    Fixture {
+        exchange,
+        init,
+        address,
+        _server: server,
+    }
+}
+
+/// The server of a thawed runtime.
+struct Thawed {
+    exchange: Arc<Exchange>,
+    outcome: oneshot::Receiver<RestoreOutcome>,
+    address: std::net::SocketAddr,
+    _server: JoinSet<()>,
+}
+
+async fn thawed(pending: Vec<Pending>) -> Thawed {
+    let (exchange, outcome) = Exchange::thawed(&pending);
+    let (exchange, address, server) = served(exchange, pending).await;
+    Thawed {
+        exchange,
+        outcome,
+        address,
+        _server: server,
+    }
+}
+
+async fn served(
+    exchange: Exchange,
+    replay: Vec<Pending>,
+) -> (Arc<Exchange>, std::net::SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let exchange = Arc::new(exchange);
+    let credentials =
+        CredentialSource::new("token".into(), clock::Clock::system(), || Credentials {
+            access_key_id: "AK".into(),
+            secret_access_key: "SK".into(),
+            session_token: "ST".into(),
+            expiration: Some(clock::Timestamp::from_secs(1_795_305_600)),
+        });
+    let service = Service {
+        limits: LIMITS,
+        credentials: Some(credentials),
+        replay,
+    };
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, Arc::clone(&exchange), service));
+    (exchange, address, server)
+}
+
+/// A connection of the runtime from this port of its own.
+async fn connect_from(port: u16, address: std::net::SocketAddr) -> Runtime {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], port).into()).unwrap();
+    Runtime(socket.connect(address).await.unwrap())
+}
+
+fn pending(request: PendingRequest, caller: Caller) -> Vec<Pending> {
+    vec![Pending { request, caller }]
 }
 
 /// The runtime: a TCP client that writes requests by hand.
@@ -46,25 +121,29 @@ struct Answered {
     body: String,
 }
 
+fn deliver(exchange: &Exchange, id: &str, payload: &'static str) -> oneshot::Receiver<Answer> {
+    let event = Event {
+        invocation: crate::Invocation {
+            request_id: id.into(),
+            payload: Bytes::from_static(payload.as_bytes()),
+            ..crate::Invocation::default()
+        },
+        invocation_id: format!("i-{id}"),
+        deadline_ms: 1234,
+        ..Event::default()
+    };
+    exchange
+        .deliver(Arc::new(event))
+        .expect("the runtime is ready")
+}
+
 impl Fixture {
     async fn connect(&self) -> Runtime {
         Runtime(TcpStream::connect(self.address).await.unwrap())
     }
 
     fn deliver(&self, id: &str, payload: &'static str) -> oneshot::Receiver<Answer> {
-        let event = Event {
-            invocation: crate::Invocation {
-                request_id: id.into(),
-                payload: Bytes::from_static(payload.as_bytes()),
-                ..crate::Invocation::default()
-            },
-            invocation_id: format!("i-{id}"),
-            deadline_ms: 1234,
-            ..Event::default()
-        };
-        self.exchange
-            .deliver(Arc::new(event))
-            .expect("the runtime is ready")
+        deliver(&self.exchange, id, payload)
     }
 
     /// A runtime that has the event `id` in hand.
@@ -392,18 +471,16 @@ async fn paths_of_other_apis_get_typed_answers() {
             501,
             "Extension.NotSupported",
         ),
+        ("GET", "/2018-06-01/runtime/restore/next", 404, "404 page"),
+        ("POST", "/2018-06-01/runtime/restore/error", 404, "404 page"),
         (
             "GET",
-            "/2018-06-01/runtime/restore/next",
-            403,
-            "InvalidStateTransition",
+            "/2018-06-01/runtime/firn/priming/next",
+            404,
+            "404 page",
         ),
-        (
-            "POST",
-            "/2018-06-01/runtime/restore/error",
-            403,
-            "InvalidStateTransition",
-        ),
+        ("GET", "/2018-06-01/runtime/firn/warm", 404, "404 page"),
+        ("GET", "/2021-04-23/credentials", 404, "404 page"),
         ("GET", "/2018-06-01/runtime/invocation/a/response", 405, ""),
         ("GET", "/elsewhere", 404, "404 page not found"),
     ] {
@@ -491,4 +568,376 @@ async fn endless_headers_are_cut_off() {
         }
     }
     panic!("the server took {written} bytes of headers");
+}
+
+const NEXT: &str = "/2018-06-01/runtime/invocation/next";
+const RESTORE: &str = "/2018-06-01/runtime/restore/next";
+const PRIMING: &str = "/2018-06-01/runtime/firn/priming/next";
+const WARM: &str = "/2018-06-01/runtime/firn/warm";
+
+fn request_id(event: &Answered) -> String {
+    let line = event
+        .head
+        .lines()
+        .find_map(|line| line.strip_prefix("lambda-runtime-aws-request-id: "));
+    line.unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn client_of_firn_warms_up_primes_and_is_cut_in_restore_next() {
+    let mut fixture = rehearsal(&["{\"n\":1}", "{\"n\":2}"]).await;
+    let mut runtime = fixture.connect().await;
+    let warm = runtime.call("GET", WARM, &[], b"").await;
+    assert_eq!((warm.status, warm.body.as_str()), (200, "{}"));
+    for header in ["deadline-ms", "invoked-function-arn: arn:f", "trace-id"] {
+        let header = format!("lambda-runtime-{header}");
+        assert!(warm.head.contains(&header), "{header} in {}", warm.head);
+    }
+    assert_eq!(runtime.post(WARM, b"anything").await.status, 202);
+    for (body, verb) in [("{\"n\":1}", "response"), ("{\"n\":2}", "error")] {
+        let event = runtime.call("GET", PRIMING, &[], b"").await;
+        assert_eq!((event.status, event.body.as_str()), (200, body));
+        let path = format!(
+            "/2018-06-01/runtime/invocation/{}/{verb}",
+            request_id(&event)
+        );
+        assert_eq!(runtime.post(&path, b"{}").await.status, 202);
+    }
+    assert_eq!(runtime.call("GET", PRIMING, &[], b"").await.status, 204);
+    assert!(fixture.init.try_recv().is_err());
+    runtime.send("GET", RESTORE, &[], b"").await;
+    let outcome = (&mut fixture.init).await;
+    assert!(matches!(outcome, Ok(InitOutcome::RestoreReady)));
+    let pending = fixture.exchange.pending();
+    let port = runtime.0.local_addr().unwrap().port();
+    assert_eq!(pending[0].caller.port, port);
+    assert_eq!(pending[0].request, PendingRequest::RestoreNext);
+}
+
+#[tokio::test]
+async fn runtime_that_knows_no_snapshots_gets_its_priming_events_from_next() {
+    let mut fixture = rehearsal(&["1"]).await;
+    let mut runtime = fixture.connect().await;
+    let event = runtime.call("GET", NEXT, &[], b"").await;
+    assert_eq!(event.body, "1");
+    let path = format!(
+        "/2018-06-01/runtime/invocation/{}/response",
+        request_id(&event)
+    );
+    assert_eq!(runtime.post(&path, b"1").await.status, 202);
+    runtime.send("GET", NEXT, &[], b"").await;
+    assert!(matches!((&mut fixture.init).await, Ok(InitOutcome::Ready)));
+    let pending = fixture.exchange.pending();
+    assert_eq!(pending[0].request, PendingRequest::InvocationNext);
+}
+
+#[tokio::test]
+async fn failed_hook_before_the_snapshot_fails_the_init() {
+    let mut fixture = rehearsal(&[]).await;
+    let mut runtime = fixture.connect().await;
+    let headers = [(
+        "Lambda-Runtime-Function-Error-Type",
+        "Runtime.BeforeSnapshotError",
+    )];
+    let path = "/2018-06-01/runtime/init/error";
+    assert_eq!(
+        runtime.call("POST", path, &headers, b"{}").await.status,
+        202
+    );
+    let Ok(InitOutcome::Failed(fault)) = (&mut fixture.init).await else {
+        panic!("no fault")
+    };
+    assert_eq!(
+        fault.error_type.as_deref(),
+        Some("Runtime.BeforeSnapshotError")
+    );
+    let refused = runtime.call("GET", RESTORE, &[], b"").await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(
+        refused.body,
+        r#"{"errorMessage":"Transition from InitError to Ready failed for runtime. Error: State transition is not allowed","errorType":"InvalidStateTransition"}"#
+    );
+}
+
+#[tokio::test]
+async fn request_from_before_the_freeze_is_answered_on_the_new_connection() {
+    // The runtime before the freeze.
+    let mut before = rehearsal(&[]).await;
+    let mut runtime = connect_from(0, before.address).await;
+    let port = runtime.0.local_addr().unwrap().port();
+    runtime.send("GET", RESTORE, &[], b"").await;
+    assert!(matches!(
+        (&mut before.init).await,
+        Ok(InitOutcome::RestoreReady)
+    ));
+    let stored = serde_json::to_vec(&before.exchange.pending()).unwrap();
+    drop((before, runtime));
+    // And after the thaw: it connects from the same port and sends nothing.
+    let mut after = thawed(serde_json::from_slice(&stored).unwrap()).await;
+    let mut runtime = connect_from(port, after.address).await;
+    after.exchange.arrived().await;
+    let early = tokio::time::timeout(Duration::from_millis(20), runtime.0.readable()).await;
+    assert!(early.is_err(), "answered before it was released");
+    after.exchange.release();
+    let restored = runtime.receive().await;
+    assert_eq!((restored.status, restored.body.as_str()), (200, ""));
+    // The connection goes on as any other.
+    runtime.send("GET", NEXT, &[], b"").await;
+    assert!(matches!(
+        (&mut after.outcome).await,
+        Ok(RestoreOutcome::Ready { .. })
+    ));
+    let _answer = deliver(&after.exchange, "a", "{}");
+    assert_eq!(runtime.receive().await.body, "{}");
+    let path = "/2018-06-01/runtime/invocation/a/response";
+    assert_eq!(runtime.post(path, b"1").await.status, 202);
+}
+
+#[tokio::test]
+async fn event_is_the_answer_to_a_next_from_before_the_freeze() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let caller = Caller {
+        port,
+        ..Caller::default()
+    };
+    let mut after = thawed(pending(PendingRequest::InvocationNext, caller)).await;
+    // Connections that were idle just come back, before or after.
+    let mut idle = TcpStream::connect(after.address).await.unwrap();
+    let mut runtime = Runtime(socket.connect(after.address).await.unwrap());
+    assert!(matches!(
+        (&mut after.outcome).await,
+        Ok(RestoreOutcome::Ready { .. })
+    ));
+    let answer = deliver(&after.exchange, "a", "{\"k\":1}");
+    assert_eq!(runtime.receive().await.body, "{\"k\":1}");
+    idle.write_all(
+        b"POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n7",
+    )
+    .await
+    .unwrap();
+    assert!(matches!(answer.await, Ok(Answer::Response { body, .. }) if body == "7"));
+    assert_eq!(Runtime(idle).receive().await.status, 202);
+}
+
+#[tokio::test]
+async fn request_is_replayed_only_to_its_own_port() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let caller = Caller {
+        port,
+        ..Caller::default()
+    };
+    let after = thawed(pending(PendingRequest::RestoreNext, caller)).await;
+    after.exchange.release();
+    let other = TcpStream::connect(after.address).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(20), other.readable()).await;
+    assert!(early.is_err(), "another connection got the answer");
+    let mut runtime = Runtime(socket.connect(after.address).await.unwrap());
+    assert_eq!(runtime.receive().await.status, 200);
+}
+
+#[tokio::test]
+async fn replayed_answer_keeps_to_what_the_request_said_of_its_connection() {
+    for (http_1_0, connection, closes) in [
+        (false, None, false),
+        (false, Some(Persistence::Close), true),
+        (true, None, true),
+        (true, Some(Persistence::KeepAlive), false),
+    ] {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let caller = Caller {
+            port: socket.local_addr().unwrap().port(),
+            http_1_0,
+            connection,
+        };
+        let after = thawed(pending(PendingRequest::RestoreNext, caller)).await;
+        after.exchange.release();
+        let mut runtime = Runtime(socket.connect(after.address).await.unwrap());
+        let answered = runtime.receive().await;
+        let version = if http_1_0 { "HTTP/1.0 " } else { "HTTP/1.1 " };
+        assert!(answered.head.starts_with(version), "{}", answered.head);
+        let mut rest = [0; 1];
+        let end = tokio::time::timeout(Duration::from_millis(50), runtime.0.read(&mut rest)).await;
+        assert_eq!(end.is_ok(), closes, "{caller:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_request_said_of_its_connection_is_kept() {
+    for (line, connection) in [
+        ("", None),
+        ("Connection: Close\r\n", Some(Persistence::Close)),
+        (
+            "Connection: x, keep-alive\r\n",
+            Some(Persistence::KeepAlive),
+        ),
+    ] {
+        let mut fixture = rehearsal(&[]).await;
+        let mut runtime = fixture.connect().await;
+        let request = format!("GET {RESTORE} HTTP/1.0\r\n{line}\r\n");
+        runtime.0.write_all(request.as_bytes()).await.unwrap();
+        assert!((&mut fixture.init).await.is_ok());
+        let caller = fixture.exchange.pending()[0].caller;
+        assert_eq!((caller.http_1_0, caller.connection), (true, connection));
+    }
+}
+
+#[tokio::test]
+async fn failed_hook_after_the_restore_is_accepted_once() {
+    let caller = Caller::default();
+    let mut after = thawed(pending(PendingRequest::RestoreNext, caller)).await;
+    let mut runtime = Runtime(TcpStream::connect(after.address).await.unwrap());
+    let path = "/2018-06-01/runtime/restore/error";
+    let headers = [(
+        "Lambda-Runtime-Function-Error-Type",
+        "Runtime.AfterRestoreError",
+    )];
+    let body = b"{\"errorMessage\":\"no\"}";
+    let early = runtime.call("POST", path, &headers, body).await;
+    assert_eq!(early.status, 403);
+    assert!(
+        early
+            .body
+            .contains("Transition from RestoreReady to RestoreError failed"),
+        "{}",
+        early.body
+    );
+    after.exchange.release();
+    assert_eq!(runtime.call("GET", RESTORE, &[], b"").await.status, 200);
+    let accepted = runtime.call("POST", path, &headers, body).await;
+    assert_eq!(
+        (accepted.status, accepted.body.as_str()),
+        (202, "{\"status\":\"OK\"}\n")
+    );
+    let Ok(RestoreOutcome::Failed(fault)) = (&mut after.outcome).await else {
+        panic!("no fault")
+    };
+    assert_eq!(
+        fault.error_type.as_deref(),
+        Some("Runtime.AfterRestoreError")
+    );
+    assert_eq!(fault.body, &body[..]);
+    assert_eq!(runtime.call("GET", NEXT, &[], b"").await.status, 403);
+}
+
+#[tokio::test]
+async fn credentials_are_for_those_who_know_the_token() {
+    let fixture = rehearsal(&[]).await;
+    let mut runtime = fixture.connect().await;
+    let path = "/2021-04-23/credentials";
+    for headers in [
+        &[][..],
+        &[("Authorization", "guess")],
+        &[("Authorization", "toke")],
+    ] {
+        let refused = runtime.call("GET", path, headers, b"").await;
+        assert_eq!(
+            (refused.status, refused.body.as_str()),
+            (404, "cannot get credentials for the provided token\n")
+        );
+    }
+    let headers = [("Authorization", "token")];
+    let given = runtime.call("GET", path, &headers, b"").await;
+    assert_eq!(given.status, 200);
+    assert_eq!(
+        given.body,
+        "{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"SK\",\"Token\":\"ST\",\
+         \"Expiration\":\"2026-11-22T00:00:00Z\"}"
+    );
+    assert_eq!(runtime.post(path, b"").await.status, 405);
+}
+
+#[tokio::test]
+async fn quiet_is_when_no_request_is_under_way_but_the_pending_one() {
+    let mut fixture = rehearsal(&[]).await;
+    let mut runtime = fixture.connect().await;
+    let mut other = fixture.connect().await;
+    assert_eq!(other.call("GET", "/x", &[], b"").await.status, 404);
+    runtime.send("GET", RESTORE, &[], b"").await;
+    assert!((&mut fixture.init).await.is_ok());
+    fixture.exchange.quiet().await;
+    assert!(fixture.exchange.traffic().is_quiet());
+    // Half a request.
+    other.0.write_all(b"POST /2018-06").await.unwrap();
+    while fixture.exchange.traffic().is_quiet() {
+        tokio::task::yield_now().await;
+    }
+    let early = tokio::time::timeout(Duration::from_millis(20), fixture.exchange.quiet()).await;
+    assert!(early.is_err(), "half a request is under way");
+    other
+        .0
+        .write_all(b"-01/x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(other.receive().await.status, 404);
+    fixture.exchange.quiet().await;
+    // Half a request on a connection that goes away.
+    other.0.write_all(b"POST /2018-06").await.unwrap();
+    while fixture.exchange.traffic().is_quiet() {
+        tokio::task::yield_now().await;
+    }
+    drop(other);
+    fixture.exchange.quiet().await;
+    assert!(fixture.exchange.traffic().is_quiet());
+}
+
+#[test]
+fn bytes_and_connections_that_nobody_has_taken_yet_are_not_quiet() {
+    use std::io::Write as _;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (fixture, address) = runtime.block_on(async {
+        let fixture = rehearsal(&[]).await;
+        let mut runtime = fixture.connect().await;
+        assert_eq!(runtime.call("GET", "/x", &[], b"").await.status, 404);
+        fixture.exchange.quiet().await;
+        let address = fixture.address;
+        ((fixture, runtime), address)
+    });
+    let (fixture, client) = fixture;
+    // The event loop stands still from here on.
+    assert!(fixture.exchange.traffic().is_quiet());
+    let knocking = std::net::TcpStream::connect(address).unwrap();
+    assert!(!fixture.exchange.traffic().is_quiet());
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+    assert!(fixture.exchange.traffic().is_quiet(), "accepted");
+    (&knocking).write_all(b"GET").unwrap();
+    assert!(!fixture.exchange.traffic().is_quiet(), "unread");
+    drop(client);
+}
+
+#[tokio::test]
+async fn what_was_sent_after_the_quiet_moment_is_noticed_in_the_end() {
+    for disturbed in [false, true] {
+        let mut fixture = rehearsal(&[]).await;
+        let mut runtime = fixture.connect().await;
+        let mut other = fixture.connect().await;
+        assert_eq!(other.call("GET", "/x", &[], b"").await.status, 404);
+        runtime.send("GET", RESTORE, &[], b"").await;
+        assert!((&mut fixture.init).await.is_ok());
+        let quiet = fixture.exchange.quiet().await;
+        if disturbed {
+            other.0.write_all(b"GET").await.unwrap();
+        }
+        // The processes are frozen and killed.
+        drop((runtime, other));
+        assert_eq!(fixture.exchange.was_quiet_since(quiet).await, !disturbed);
+    }
+}
+
+#[tokio::test]
+async fn connection_after_the_quiet_moment_is_noticed_in_the_end() {
+    let mut fixture = rehearsal(&[]).await;
+    let mut runtime = fixture.connect().await;
+    runtime.send("GET", RESTORE, &[], b"").await;
+    assert!((&mut fixture.init).await.is_ok());
+    let quiet = fixture.exchange.quiet().await;
+    drop((fixture.connect().await, runtime));
+    assert!(!fixture.exchange.was_quiet_since(quiet).await);
 }
