@@ -61,6 +61,27 @@ ensure_packages() {
     ensure_command cc build-essential
     ensure_command curl curl ca-certificates
     ensure_command git git
+    ensure_java
+}
+
+# A JDK: the build compiles firn's Java client into the binary, the tests their functions.
+ensure_java() {
+    ensure_command javac openjdk-17-jdk-headless
+}
+
+# What the tests' Java functions package, in $FIRN_VENV/java. Maven's own settings say where it comes from.
+ensure_java_jars() {
+    local pom="$FIRN_ROOT/tests/runtimes/java/pom.xml" target="$FIRN_VENV/java" stamp
+    stamp="$target/.$(sha256sum "$pom" | cut -c 1-16)"
+    [ -e "$stamp" ] && return
+    ensure_command mvn maven
+    say "fetching the jars of the Java tests"
+    rm -rf "$target"
+    if mvn -q -B -f "$pom" dependency:copy-dependencies -DoutputDirectory="$target" >&2; then
+        touch "$stamp"
+    else
+        warn "no jars for the Java tests: those that need them will be skipped"
+    fi
 }
 
 ensure_rust() {
@@ -103,14 +124,14 @@ ensure_python() {
 ensure_venv() {
     local requirements="$1" stamp
     stamp="$FIRN_VENV/.$(sha256sum "$requirements" | cut -c 1-16)"
-    if [ -e "$stamp" ] && "$FIRN_VENV/bin/python" -c '' 2>/dev/null; then
-        return
+    if [ ! -e "$stamp" ] || ! "$FIRN_VENV/bin/python" -c '' 2>/dev/null; then
+        ensure_python
+        say "filling $FIRN_VENV"
+        python3 -m venv --clear "$FIRN_VENV"
+        "$FIRN_VENV/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+        touch "$stamp"
     fi
-    ensure_python
-    say "filling $FIRN_VENV"
-    python3 -m venv --clear "$FIRN_VENV"
-    "$FIRN_VENV/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
-    touch "$stamp"
+    ensure_java_jars
 }
 
 ensure_node() {

@@ -21,6 +21,7 @@ REPORT = re.compile(
     r"\tMemory Size: (?P<memory>\d+) MB"
     r"\tMax Memory Used: (?P<max_memory>\d+) MB"
     r"(\tInit Duration: (?P<init>\d+\.\d{2}) ms)?"
+    r"(\tRestore Duration: (?P<restore>\d+\.\d{2}) ms\tBilled Restore Duration: (?P<billed_restore>\d+) ms)?"
     r"(\tStatus: (?P<status>\w+))?(\tError Type: (?P<error>[\w.]+))?\t?\n?$",
 )
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import boto3
@@ -134,6 +136,16 @@ class Server:
                 **config,
             }),
         )
+
+    def admin(self, method: str, path: str):
+        """One of the operators' pages, as JSON."""
+        request = urllib.request.Request(self.endpoint + path, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def end_environments(self, name: str) -> int:
+        """Ends a function's idle environments, so that its next invoke starts or restores one."""
+        return self.admin("POST", f"/_firn/functions/{name}/environments/end")["ended"]
 
     def wait_until_gone(self, timeout: float = 10) -> None:
         """Waits until nothing listens on the port any more."""

@@ -1,0 +1,13 @@
+"""A function as most are: the SDK imported and clients constructed at init."""
+
+import time
+
+import boto3
+
+s3 = boto3.client("s3")
+table = boto3.resource("dynamodb").Table("orders")
+
+
+def handler(event, context):
+    time.sleep(event.get("sleep_ms", 0) / 1000)
+    return {"service": s3.meta.service_model.service_name, "table": table.name}
