@@ -207,6 +207,7 @@ fn harden(ids: Ids) -> Result<(), Failure> {
         let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
     }
     root::protect_proc()?;
+    root::seal()?;
     rustix::thread::set_no_new_privs(true).doing(|| "set no-new-privileges".into())?;
     let bits = CapabilitiesSecureBits::NO_ROOT
         | CapabilitiesSecureBits::NO_ROOT_LOCKED
@@ -252,7 +253,7 @@ impl Init<'_> {
         match message {
             ToInit::Enter(enter) => {
                 self.pids_max = enter.pids_max;
-                let mut entered = root::enter(&enter, fds, self.ids);
+                let mut entered = root::enter(&enter, fds);
                 if self.shared.abilities.egress && !enter.egress {
                     let gone = network::disconnect().doing(|| "cut the network".into());
                     entered = entered.and(gone);

@@ -85,9 +85,19 @@ pub fn exit_now(status: i32) -> ! {
 
 /// Sets attribute flags (`MOUNT_ATTR_*`) on a mount, and on all below it when `recursive`.
 pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, set: u64) -> io::Result<()> {
+    change_mount(mount, recursive, set, 0)
+}
+
+/// Takes attribute flags off one mount.
+pub fn mount_clearattr(mount: BorrowedFd<'_>, clear: u64) -> io::Result<()> {
+    change_mount(mount, false, 0, clear)
+}
+
+fn change_mount(mount: BorrowedFd<'_>, recursive: bool, set: u64, clear: u64) -> io::Result<()> {
     // SAFETY: mount_attr is plain data for which zero means "leave alone".
     let mut attr: libc::mount_attr = unsafe { mem::zeroed() };
     attr.attr_set = set;
+    attr.attr_clr = clear;
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string and `attr` outlives the call, which only reads both.
     let ret = unsafe {

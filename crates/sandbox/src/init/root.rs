@@ -1,7 +1,8 @@
 //! The root file system of one environment.
 //!
-//! A small tmpfs that only init ever writes, with the template's mounts in it. Until `enter` it
-//! stays writable for init, which creates mount points in it; afterwards it is read-only for good.
+//! A small tmpfs that only init ever writes, with the template's mounts in it. It is read-only when
+//! function code sees it. What can be done before anybody waits is done before: `/tmp` is there
+//! with the usual size, and so are the usual mount points.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,6 +21,8 @@ use crate::wire::{Doing, Enter, Failure};
 const DIRECTORIES: &[&str] = &["opt", "proc", "tmp", "var/task", "var/runtime", "run"];
 const TMPFS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const SHM_BYTES: u64 = 64 << 20;
+/// What Lambda gives a function that asks for nothing else.
+const TMP_BYTES: u64 = 512 << 20;
 
 /// Files of `/proc` that tell about, or act on, the machine rather than the environment.
 const MASKED: &[&str] = &[
@@ -78,6 +81,7 @@ pub fn build(layout: &Layout, ids: Ids) -> Result<(), Failure> {
     rustix::mount::mount("proc", "proc", "proc", flags, Some(c"hidepid=2"))
         .doing(|| "mount /proc".into())?;
     mount_tmpfs("dev/shm", SHM_BYTES, ids)?;
+    mount_tmpfs("tmp", TMP_BYTES, ids)?;
     rustix::process::pivot_root(".", ".").doing(|| "make it the root".into())?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "leave the template".into())?;
     std::env::set_current_dir("/").doing(|| "enter the root".into())
@@ -107,12 +111,24 @@ fn attach(mount: &OwnedFd, target: &str) -> Result<(), Failure> {
     rustix::mount::move_mount(mount, "", CWD, target, flags).doing(|| format!("mount {target}"))
 }
 
+/// Inodes cost kernel memory that the size does not count; one per 16 KiB is ext4's ratio.
+fn capacity(bytes: u64) -> String {
+    format!("size={bytes},nr_inodes={}", (bytes >> 14).max(1024))
+}
+
+fn resize_tmpfs(target: &str, bytes: u64) -> Result<(), Failure> {
+    let options = std::ffi::CString::new(capacity(bytes)).map_err(io::Error::from);
+    let options = options.doing(|| "describe a tmpfs".into())?;
+    rustix::mount::mount_remount(target, TMPFS, options.as_c_str())
+        .doing(|| format!("resize {target}"))
+}
+
 fn mount_tmpfs(target: &str, bytes: u64, ids: Ids) -> Result<(), Failure> {
-    // Inodes cost kernel memory that the size does not count; one per 16 KiB is ext4's ratio.
-    let inodes = (bytes >> 14).max(1024);
     let options = format!(
-        "mode=1777,size={bytes},nr_inodes={inodes},uid={},gid={}",
-        ids.uid, ids.gid
+        "mode=1777,{},uid={},gid={}",
+        capacity(bytes),
+        ids.uid,
+        ids.gid
     );
     let options = std::ffi::CString::new(options).map_err(io::Error::from);
     let options = options.doing(|| "describe a tmpfs".into())?;
@@ -161,20 +177,37 @@ fn cover_with(cover: &str, path: &str, read_only: bool) -> Result<(), Failure> {
     attach(&tree, path)
 }
 
-/// Gives the environment what distinguishes it from the others, and closes the root for writing.
-pub fn enter(enter: &Enter, mounts: Vec<OwnedFd>, ids: Ids) -> Result<(), Failure> {
+/// Closes the root for writing.
+pub fn seal() -> Result<(), Failure> {
+    let root = File::open("/").doing(|| "open the root".into())?;
+    sys::mount_setattr(root.as_fd(), false, libc::MOUNT_ATTR_RDONLY)
+        .doing(|| "make the root read-only".into())
+}
+
+fn unseal() -> Result<(), Failure> {
+    let root = File::open("/").doing(|| "open the root".into())?;
+    sys::mount_clearattr(root.as_fd(), libc::MOUNT_ATTR_RDONLY)
+        .doing(|| "make the root writable".into())
+}
+
+/// Gives the environment what distinguishes it from the others.
+pub fn enter(enter: &Enter, mounts: Vec<OwnedFd>) -> Result<(), Failure> {
     if mounts.len() != enter.targets.len() {
         return Err(Failure::new(
             "match mounts with targets",
             &io::ErrorKind::InvalidData.into(),
         ));
     }
-    let mut groups: Vec<(&str, Vec<OwnedFd>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for (target, mount) in enter.targets.iter().zip(mounts) {
         match groups.iter_mut().find(|(known, _)| known == target) {
             Some((_, layers)) => layers.push(mount),
             None => groups.push((target, vec![mount])),
         }
+    }
+    let writes = !enter.hosts.is_empty() || !groups.iter().all(|group| has_place(group, &groups));
+    if writes {
+        unseal()?;
     }
     for (target, layers) in &groups {
         check_target(target)?;
@@ -183,7 +216,9 @@ pub fn enter(enter: &Enter, mounts: Vec<OwnedFd>, ids: Ids) -> Result<(), Failur
             _ => attach_merged(layers, target)?,
         }
     }
-    mount_tmpfs("/tmp", enter.tmp_bytes, ids)?;
+    if enter.tmp_bytes != TMP_BYTES {
+        resize_tmpfs("/tmp", enter.tmp_bytes)?;
+    }
     if enter.hostname != "sandbox" {
         rustix::system::sethostname(enter.hostname.as_bytes())
             .doing(|| "set the host name".into())?;
@@ -191,9 +226,18 @@ pub fn enter(enter: &Enter, mounts: Vec<OwnedFd>, ids: Ids) -> Result<(), Failur
     if !enter.hosts.is_empty() {
         write_hosts(&enter.hosts)?;
     }
-    let root = File::open("/").doing(|| "open the root".into())?;
-    sys::mount_setattr(root.as_fd(), false, libc::MOUNT_ATTR_RDONLY)
-        .doing(|| "make the root read-only".into())
+    if writes { seal() } else { Ok(()) }
+}
+
+type Group<'a> = (&'a str, Vec<OwnedFd>);
+
+/// Whether mounting needs nothing made in the root: the mount point is a usual one, or lies in
+/// another mount.
+fn has_place((target, layers): &Group<'_>, groups: &[Group<'_>]) -> bool {
+    let target = Path::new(target);
+    let usual = |path: &&str| target == Path::new("/").join(path);
+    let within = |(other, _): &Group<'_>| target != Path::new(other) && target.starts_with(other);
+    layers.len() == 1 && (DIRECTORIES.iter().any(|path| usual(path)) || groups.iter().any(within))
 }
 
 /// Targets come from the server, but a mistake there should not mount over `/proc`.
