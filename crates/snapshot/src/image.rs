@@ -215,22 +215,50 @@ pub struct Description {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Kind {
     /// A file, directory or device that has a path.
-    Path { path: Vec<u8>, offset: u64 },
+    Path {
+        path: Vec<u8>,
+        offset: u64,
+    },
     /// A memfd or a deleted file: an index into [`Image::objects`].
-    Object { object: u32, offset: u64 },
+    Object {
+        object: u32,
+        offset: u64,
+    },
     /// One end of a pipe that goes to the server; the thaw brings a new one. See [`External`].
     External(External),
     /// One end of a pipe that stays inside the process: an index into [`Image::pipes`].
-    Pipe { pipe: u32, end: PipeEnd },
-    Event { count: u64, semaphore: bool },
-    Epoll { watches: Vec<Watch> },
+    Pipe {
+        pipe: u32,
+        end: PipeEnd,
+    },
+    Event {
+        count: u64,
+        semaphore: bool,
+    },
+    Epoll {
+        watches: Vec<Watch>,
+    },
     /// `timerfd`: the clock, its setting (relative to now), and expirations not yet read.
-    Timer { clock: i32, value_ns: u64, interval_ns: u64, ticks: u64 },
+    Timer {
+        clock: i32,
+        value_ns: u64,
+        interval_ns: u64,
+        ticks: u64,
+    },
     /// `signalfd`
-    Signal { mask: u64 },
-    Inotify { watches: Vec<(i32, Vec<u8>, u32)> },
+    Signal {
+        mask: u64,
+    },
+    Inotify {
+        watches: Vec<(i32, Vec<u8>, u32)>,
+    },
     /// A connected pair of unix sockets; the other end has the same `pair`, or is closed.
-    SocketPair { pair: u32, end: u8, socket_type: i32, content: Vec<u8> },
+    SocketPair {
+        pair: u32,
+        end: u8,
+        socket_type: i32,
+        content: Vec<u8>,
+    },
     Socket(Socket),
 }
 
@@ -282,15 +310,29 @@ pub struct Socket {
 pub enum SocketState {
     /// Not bound, not connected.
     New,
-    Bound { local: Vec<u8> },
-    Listening { local: Vec<u8>, backlog: i32 },
+    Bound {
+        local: Vec<u8>,
+    },
+    Listening {
+        local: Vec<u8>,
+        backlog: i32,
+    },
     /// Connected to a listener on the environment's own loopback that the server provides; the
     /// thaw connects again from the same local address.
-    Reconnect { local: Vec<u8>, peer: Vec<u8> },
+    Reconnect {
+        local: Vec<u8>,
+        peer: Vec<u8>,
+    },
     /// Connected to somewhere that does not remember: the clone finds its connection reset.
-    Reset { local: Vec<u8>, peer: Vec<u8> },
+    Reset {
+        local: Vec<u8>,
+        peer: Vec<u8>,
+    },
     /// A connected datagram socket.
-    Datagram { local: Vec<u8>, peer: Vec<u8> },
+    Datagram {
+        local: Vec<u8>,
+        peer: Vec<u8>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -353,7 +395,10 @@ pub enum ScratchContent {
     Directory,
     Link(Vec<u8>),
     /// Its bytes lie in the page file from `offset`, padded to whole pages.
-    File { len: u64, offset: u64 },
+    File {
+        len: u64,
+        offset: u64,
+    },
 }
 
 /// Pages that a clone touches up to its first answer: what a later thaw should have ready.

@@ -237,7 +237,7 @@ fn has_place((target, layers): &Group<'_>, groups: &[Group<'_>]) -> bool {
     let target = Path::new(target);
     let usual = |path: &&str| target == Path::new("/").join(path);
     let within = |(other, _): &Group<'_>| target != Path::new(other) && target.starts_with(other);
-    layers.len() == 1 && (DIRECTORIES.iter().any(|path| usual(path)) || groups.iter().any(within))
+    layers.len() == 1 && (DIRECTORIES.iter().any(usual) || groups.iter().any(within))
 }
 
 /// Targets come from the server, but a mistake there should not mount over `/proc`.
