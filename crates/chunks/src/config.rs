@@ -42,8 +42,8 @@ pub struct Config {
     pub simulate_latency_ms: u64,
 }
 
-/// A Valkey or Redis used as L2.
-#[derive(Clone, Debug, Deserialize)]
+/// A Valkey or Redis used as L2. Its `Debug` form leaves the password out.
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct L2 {
     /// `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`.
@@ -58,6 +58,18 @@ pub struct L2 {
     /// After this long a request counts as a miss, in milliseconds. Default 50.
     #[serde(default = "default_timeout")]
     pub timeout_ms: u64,
+}
+
+impl std::fmt::Debug for L2 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = self.url.rsplit('@').next().unwrap_or_default();
+        f.debug_struct("L2")
+            .field("address", &address)
+            .field("prefix", &self.prefix)
+            .field("ttl_seconds", &self.ttl_seconds)
+            .field("timeout_ms", &self.timeout_ms)
+            .finish()
+    }
 }
 
 fn default_prefix() -> String {
@@ -183,5 +195,25 @@ impl Config {
 
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let l2 = L2 {
+            url: "redis://user:hunter2@cache:6379".into(),
+            prefix: default_prefix(),
+            ttl_seconds: 1,
+            timeout_ms: 1,
+        };
+        let text = format!("{l2:?}");
+        assert!(
+            text.contains("cache:6379") && !text.contains("hunter2"),
+            "{text}"
+        );
     }
 }
