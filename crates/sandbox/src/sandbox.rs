@@ -122,11 +122,18 @@ impl Environment {
                 }
             }
         }
-        let mut state = self.state();
-        state.ended = true;
-        state.entering = None;
-        state.spawning.clear();
-        for exit in std::mem::take(&mut state.processes).into_values() {
+        {
+            let mut state = self.state();
+            state.ended = true;
+            state.entering = None;
+            state.spawning.clear();
+        }
+        // Until then they may still be running: told of their end now, their owner would take away
+        // what they talk to, and they would complain of it.
+        let mut gone = self.gone.clone();
+        let _ = patiently("end the environment", gone.wait_for(|gone| *gone)).await;
+        let processes = std::mem::take(&mut self.state().processes);
+        for exit in processes.into_values() {
             exit.send_replace(Some(Exit::Signal(libc::SIGKILL)));
         }
     }

@@ -136,7 +136,7 @@ async fn runtime_is_cut_in_restore_next_and_goes_on_there() -> Verdict {
     let function = Arc::new(version(&server, "restore", &variables)?);
     snapshot(&server, &function).await?;
     let of_snapshot = server.streams();
-    assert_eq!(of_snapshot.len(), 1);
+    assert_eq!(of_snapshot.len(), 1, "{:?}", server.log());
     let log: Vec<String> = server.log().iter().map(|line| masked(line)).collect();
     assert!(
         log[0].starts_with("INIT_START Runtime Version: provided:al2023\tRuntime Version ARN: "),

@@ -52,11 +52,7 @@ fn refuse_thread(pid: i32, tid: i32) -> Result<()> {
     if name.starts_with("iou-") {
         return unsupported("it uses io_uring");
     }
-    // Tracing a process that is in the freezer would wait for its thaw.
-    let waits_in = read("wchan").unwrap_or_default();
-    if FREEZER.contains(&&*waits_in) {
-        return unsupported("its cgroup is frozen");
-    }
+    refuse_frozen(pid, tid)?;
     for namespace in ["mnt", "net", "ipc", "uts", "user"] {
         let of = |who: i32| fs::read_link(format!("/proc/{pid}/task/{who}/ns/{namespace}")).ok();
         let (its, main) = (of(tid), of(pid));
@@ -66,6 +62,15 @@ fn refuse_thread(pid: i32, tid: i32) -> Result<()> {
                 name.trim()
             ));
         }
+    }
+    Ok(())
+}
+
+/// Tracing a process that is in the freezer would wait for its thaw.
+pub fn refuse_frozen(pid: i32, tid: i32) -> Result<()> {
+    let wchan = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan"));
+    if FREEZER.contains(&&*wchan.unwrap_or_default()) {
+        return unsupported("its cgroup is frozen");
     }
     Ok(())
 }

@@ -176,6 +176,8 @@ impl Tracee {
                 Ok(None) => {}
             }
             if Instant::now() > self.deadline {
+                // It may have been on its way into the freezer when it was first looked at.
+                super::census::refuse_frozen(self.pid, tid)?;
                 let err = io::Error::from(io::ErrorKind::TimedOut);
                 return Err(err).doing(|| format!("wait for thread {tid}"));
             }
