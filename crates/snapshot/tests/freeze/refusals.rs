@@ -12,6 +12,7 @@ fn other_processes() {
         "
 import subprocess
 child = subprocess.Popen(['sleep', '1000'], close_fds=True)
+while open(f'/proc/{child.pid}/comm').read() != 'sleep\\n': pass
 import atexit; libc.prctl(1, 9)
 ",
         "(\"sleep\") runs beside the runtime",
