@@ -1,0 +1,450 @@
+//! Running a state machine, one event at a time.
+//!
+//! [`Execution::step`] takes what has happened and says what is to be done. It is a function of
+//! nothing else: whoever stores the inputs and gives them again, in the same order, gets the same
+//! commands, so that any prefix of a journal resumes identically.
+//!
+//! An execution is a tree of *fibers*: the machine itself, and one for every branch and iteration
+//! that runs. A fiber stands at a state, in a [`Phase`].
+
+mod branches;
+mod context;
+mod data;
+mod faults;
+mod run;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::definition::{Definition, Pattern, Resource, StateId};
+use crate::failure::Failure;
+use crate::history::{EventKind, HistoryEvent};
+use crate::scope::{Seeded, Variables};
+
+/// An execution can have no more events than this.
+pub const MAX_EVENTS: u64 = 25_000;
+/// Inputs and outputs can have no more bytes than this, as JSON.
+pub const MAX_DATA_BYTES: usize = 262_144;
+
+/// What does not change while an execution runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    pub execution_arn: String,
+    pub execution_name: String,
+    pub machine_arn: String,
+    pub machine_name: String,
+    pub role_arn: String,
+    pub region: String,
+    /// Milliseconds since the epoch.
+    pub started_ms: i64,
+    pub input: Arc<Value>,
+    pub redrive_count: u32,
+}
+
+/// A running or finished execution. Serialised, it can be taken up by another process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    identity: Identity,
+    outcome: Option<Outcome>,
+    last_event: u64,
+    next_fiber: u32,
+    fibers: BTreeMap<FiberId, Fiber>,
+}
+
+/// How an execution ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    Succeeded(Arc<Value>),
+    Failed(Failure),
+    TimedOut(Failure),
+    Aborted(Failure),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct FiberId(u32);
+
+/// Names one run of a task. A retry is another one, so that answers to an earlier one are told
+/// apart and left aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskId {
+    fiber: FiberId,
+    run: u32,
+}
+
+/// Names a moment that an execution waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TimerId {
+    fiber: FiberId,
+    run: u32,
+    kind: TimerKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum TimerKind {
+    Wait,
+    Retry,
+    TaskTimeout,
+    Heartbeat,
+    ExecutionTimeout,
+}
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// The beginning: once, and first.
+    Start,
+    Timer(TimerId),
+    /// A task's worker has begun; an activity's has a name.
+    TaskStarted {
+        task: TaskId,
+        worker: Option<String>,
+    },
+    /// The call of a `.sync` or `.waitForTaskToken` task has answered.
+    TaskSubmitted {
+        task: TaskId,
+        output: Value,
+    },
+    TaskSucceeded {
+        task: TaskId,
+        output: Value,
+    },
+    TaskFailed {
+        task: TaskId,
+        failure: Failure,
+    },
+    TaskHeartbeat {
+        task: TaskId,
+    },
+    /// A distributed map has got its name.
+    MapRunStarted {
+        task: TaskId,
+        arn: String,
+    },
+    /// A distributed map has ended.
+    MapRunEnded {
+        task: TaskId,
+        result: Result<Value, Failure>,
+    },
+    Stop(Failure),
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Record(HistoryEvent),
+    Run(TaskRequest),
+    RunMap(MapRequest),
+    /// Nobody waits for it any more.
+    Cancel(TaskId),
+    Timer {
+        timer: TimerId,
+        at_ms: i64,
+    },
+    Finish(Outcome),
+}
+
+/// A task to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRequest {
+    pub task: TaskId,
+    pub resource: Resource,
+    pub input: Arc<Value>,
+    /// What a worker sends back, where the task waits for that.
+    pub token: Option<String>,
+    pub timeout_seconds: Option<u64>,
+    pub heartbeat_seconds: Option<u64>,
+    pub role_arn: Option<String>,
+}
+
+/// A distributed map to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MapRequest {
+    pub task: TaskId,
+    pub state: StateId,
+    /// What its fields are evaluated with.
+    pub input: Arc<Value>,
+    pub variables: Variables,
+    /// The items, unless a reader brings them.
+    pub items: Option<Arc<Value>>,
+    pub max_concurrency: u64,
+    pub tolerated_count: Option<u64>,
+    pub tolerated_percentage: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Fiber {
+    parent: Option<Branch>,
+    state: StateId,
+    phase: Phase,
+    /// The state's raw input.
+    input: Arc<Value>,
+    variables: Variables,
+    /// The event that the next one follows from.
+    previous: u64,
+    /// The event that the state's first one followed from.
+    before: u64,
+    entered_event: u64,
+    entered_ms: i64,
+    /// Attempts so far, by retrier.
+    attempts: Vec<u64>,
+    retries: u64,
+    /// Its branches or iterations have begun at least once.
+    forked: bool,
+    /// Counts the runs of its tasks and timers.
+    run: u32,
+    item: Option<Item>,
+}
+
+/// Whose branch or iteration a fiber is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Branch {
+    fiber: FiberId,
+    index: usize,
+}
+
+/// What `$$.Map.Item` is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Item {
+    index: usize,
+    value: Arc<Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Phase {
+    Entering,
+    Executing,
+    Waiting {
+        output: Arc<Value>,
+    },
+    Backoff,
+    Task {
+        heartbeat_seconds: Option<u64>,
+        token: Option<String>,
+    },
+    MapRun,
+    Branches(Branches),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Branches {
+    results: Vec<Option<Arc<Value>>>,
+    done: usize,
+    /// The iterations that have not begun; a Parallel has none.
+    waiting: VecDeque<usize>,
+    items: Option<Arc<Value>>,
+    /// What `ItemSelector` is evaluated with.
+    input: Arc<Value>,
+}
+
+/// One step while it is made.
+struct Step<'a> {
+    execution: &'a mut Execution,
+    definition: &'a Definition,
+    now_ms: i64,
+    chance: Seeded,
+    commands: Vec<Command>,
+    ready: VecDeque<FiberId>,
+}
+
+impl Execution {
+    /// An execution that has not begun.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            outcome: None,
+            last_event: 0,
+            next_fiber: 0,
+            fibers: BTreeMap::new(),
+        }
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// Takes an input, and says what is to be done now. `now_ms` and `seed` belong to the input:
+    /// given again with it, they give the same commands. Inputs that nobody waits for, such as an
+    /// answer after the deadline, do nothing.
+    pub fn step(
+        &mut self,
+        definition: &Definition,
+        input: Input,
+        now_ms: i64,
+        seed: u64,
+    ) -> Vec<Command> {
+        if self.outcome.is_some() {
+            return Vec::new();
+        }
+        let mut step = Step {
+            execution: self,
+            definition,
+            now_ms,
+            chance: Seeded::new(seed),
+            commands: Vec::new(),
+            ready: VecDeque::new(),
+        };
+        step.take(input);
+        while step.execution.outcome.is_none()
+            && let Some(fiber) = step.ready.pop_front()
+        {
+            step.advance(fiber);
+        }
+        step.commands
+    }
+}
+
+impl Step<'_> {
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Start => self.start(),
+            Input::Stop(failure) => {
+                self.record(0, EventKind::ExecutionAborted(failure.clone()));
+                self.finish(Outcome::Aborted(failure));
+            }
+            Input::Timer(timer) => self.fire(timer),
+            Input::TaskStarted { task, worker } => self.task_started(task, worker),
+            Input::TaskSubmitted { task, output } => self.task_submitted(task, output),
+            Input::TaskSucceeded { task, output } => self.task_succeeded(task, output),
+            Input::TaskFailed { task, failure } => self.task_failed(task, failure),
+            Input::TaskHeartbeat { task } => self.task_heartbeat(task),
+            Input::MapRunStarted { task, arn } => self.map_run_started(task, arn),
+            Input::MapRunEnded { task, result } => self.map_run_ended(task, result),
+        }
+    }
+
+    fn start(&mut self) {
+        if self.execution.last_event > 0 {
+            return;
+        }
+        let identity = &self.execution.identity;
+        let (input, role_arn) = (Arc::clone(&identity.input), identity.role_arn.clone());
+        let started = EventKind::ExecutionStarted {
+            input: Arc::clone(&input),
+            role_arn,
+        };
+        self.record(0, started);
+        if let Some(seconds) = self.definition.timeout_seconds {
+            let timer = TimerId {
+                fiber: FiberId(0),
+                run: 0,
+                kind: TimerKind::ExecutionTimeout,
+            };
+            self.set_timer(timer, seconds.saturating_mul(1000));
+        }
+        let start = self.definition.flow(self.definition.main()).start;
+        self.spawn(None, start, input, Variables::new(), 0, None);
+    }
+
+    fn spawn(
+        &mut self,
+        parent: Option<Branch>,
+        state: StateId,
+        input: Arc<Value>,
+        variables: Variables,
+        previous: u64,
+        item: Option<Item>,
+    ) {
+        let id = FiberId(self.execution.next_fiber);
+        self.execution.next_fiber += 1;
+        let fiber = Fiber {
+            parent,
+            state,
+            phase: Phase::Entering,
+            input,
+            variables,
+            previous,
+            before: previous,
+            entered_event: 0,
+            entered_ms: self.now_ms,
+            attempts: Vec::new(),
+            retries: 0,
+            forked: false,
+            run: 0,
+            item,
+        };
+        self.execution.fibers.insert(id, fiber);
+        self.ready.push_back(id);
+    }
+
+    /// Adds an event to the history, and gives its id.
+    fn record(&mut self, previous: u64, kind: EventKind) -> u64 {
+        self.execution.last_event += 1;
+        let id = self.execution.last_event;
+        self.commands.push(Command::Record(HistoryEvent {
+            id,
+            previous,
+            at_ms: self.now_ms,
+            kind,
+        }));
+        id
+    }
+
+    /// As [`Step::record`], in the chain of a fiber's events.
+    fn record_of(&mut self, fiber: FiberId, kind: EventKind) -> u64 {
+        let previous = self
+            .execution
+            .fibers
+            .get(&fiber)
+            .map_or(0, |fiber| fiber.previous);
+        let id = self.record(previous, kind);
+        if let Some(fiber) = self.execution.fibers.get_mut(&fiber) {
+            fiber.previous = id;
+        }
+        id
+    }
+
+    fn set_timer(&mut self, timer: TimerId, after_ms: u64) {
+        let after_ms = i64::try_from(after_ms).unwrap_or(i64::MAX);
+        let at_ms = self.now_ms.saturating_add(after_ms);
+        self.commands.push(Command::Timer { timer, at_ms });
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        let ids: Vec<FiberId> = self.execution.fibers.keys().copied().collect();
+        for id in ids {
+            self.drop_fiber(id);
+        }
+        self.execution.outcome = Some(outcome.clone());
+        self.commands.push(Command::Finish(outcome));
+    }
+
+    /// Takes a fiber away, and its task with it.
+    fn drop_fiber(&mut self, id: FiberId) -> Option<Fiber> {
+        let fiber = self.execution.fibers.remove(&id)?;
+        if let Phase::Task { .. } | Phase::MapRun = fiber.phase {
+            let run = fiber.run;
+            self.commands
+                .push(Command::Cancel(TaskId { fiber: id, run }));
+        }
+        Some(fiber)
+    }
+
+    /// The fiber that waits for this run of a task, unless that is over.
+    fn awaiting(&self, task: TaskId) -> Option<&Fiber> {
+        let fiber = self.execution.fibers.get(&task.fiber)?;
+        let waits = matches!(fiber.phase, Phase::Task { .. } | Phase::MapRun);
+        (waits && fiber.run == task.run).then_some(fiber)
+    }
+}
+
+impl TaskRequest {
+    /// Whether the task is over only when somebody says so.
+    pub fn waits_for_token(&self) -> bool {
+        match &self.resource {
+            Resource::Service { pattern, .. } => *pattern == Pattern::WaitForTaskToken,
+            Resource::Activity { .. } => true,
+            Resource::Lambda { .. } => false,
+        }
+    }
+}

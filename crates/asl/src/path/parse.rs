@@ -1,0 +1,374 @@
+//! Text to path. Every path is bounded in length and depth, since it comes from outside.
+
+use serde_json::Value;
+
+use super::filter::{Comparison, Expression, Operand};
+use super::{Path, Root, Step};
+
+/// Longer paths are refused; a whole definition may have a mebibyte.
+const MAX_LENGTH: usize = 65_536;
+/// Parentheses and filters inside filters.
+const MAX_DEPTH: usize = 32;
+
+/// Why a text is no path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{expected} expected at character {at} of '{source_text}'")]
+pub struct ParsePathError {
+    source_text: String,
+    at: usize,
+    expected: &'static str,
+}
+
+pub fn path(source: &str) -> Result<Path, ParsePathError> {
+    let mut parser = Parser {
+        source,
+        at: 0,
+        depth: 0,
+    };
+    if source.len() > MAX_LENGTH {
+        return Err(parser.expected("a shorter path"));
+    }
+    let path = parser.path()?;
+    match parser.peek() {
+        None => Ok(path),
+        Some(_) => Err(parser.expected("the end of the path")),
+    }
+}
+
+struct Parser<'s> {
+    source: &'s str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'s> Parser<'s> {
+    fn path(&mut self) -> Result<Path, ParsePathError> {
+        let began = self.at;
+        if !self.take("$") {
+            return Err(self.expected("'$'"));
+        }
+        let root = if self.take("$") {
+            Root::Context
+        } else {
+            match self.name_of(is_variable) {
+                "" => Root::Input,
+                name => Root::Variable(name.into()),
+            }
+        };
+        let steps = self.steps()?;
+        Ok(Path {
+            source: self.source[began..self.at].trim_end().into(),
+            root,
+            steps,
+        })
+    }
+
+    fn steps(&mut self) -> Result<Vec<Step>, ParsePathError> {
+        let mut steps = Vec::new();
+        loop {
+            if self.take("..") {
+                steps.push(Step::Descent);
+                match self.peek() {
+                    Some('[') => {}
+                    _ => steps.push(self.dotted()?),
+                }
+            } else if self.take(".") {
+                match self.peek() {
+                    // Jayway accepts `$.['a']`.
+                    Some('[') => {}
+                    _ => steps.push(self.dotted()?),
+                }
+            } else if self.peek() == Some('[') {
+                steps.push(self.bracketed()?);
+            } else {
+                return Ok(steps);
+            }
+        }
+    }
+
+    fn dotted(&mut self) -> Result<Step, ParsePathError> {
+        if self.take("*") {
+            return Ok(Step::Wildcard);
+        }
+        // Inside a filter the signs of comparisons end a name.
+        let in_filter = self.depth > 0;
+        let name = self.name_of(|c| is_name(c) && !(in_filter && "=<>!&|".contains(c)));
+        if name.is_empty() {
+            return Err(self.expected("a name"));
+        }
+        if self.take("(") {
+            self.spaces();
+            if name == "length" && self.take(")") {
+                return Ok(Step::Length);
+            }
+            return Err(self.expected("no function but length()"));
+        }
+        Ok(Step::Name(name.into()))
+    }
+
+    fn bracketed(&mut self) -> Result<Step, ParsePathError> {
+        self.need("[", "'['")?;
+        self.spaces();
+        let step = match self.peek() {
+            Some('*') => {
+                self.advance();
+                Step::Wildcard
+            }
+            Some('?') => {
+                self.advance();
+                Step::Filter(Box::new(self.filter()?))
+            }
+            Some('\'' | '"') => {
+                let names = self.list(Self::quoted)?;
+                match <[String; 1]>::try_from(names) {
+                    Ok([name]) => Step::Name(name.into()),
+                    Err(names) => Step::Names(names.into_iter().map(Into::into).collect()),
+                }
+            }
+            _ => self.numbers()?,
+        };
+        self.spaces();
+        self.need("]", "']'")?;
+        Ok(step)
+    }
+
+    /// `3`, `0, 2`, `1:`, `:2`, `1:2`.
+    fn numbers(&mut self) -> Result<Step, ParsePathError> {
+        let first = self.integer_if_any()?;
+        self.spaces();
+        if self.take(":") {
+            self.spaces();
+            return Ok(Step::Slice(first, self.integer_if_any()?));
+        }
+        let Some(first) = first else {
+            return Err(self.expected("an index"));
+        };
+        let mut all = vec![first];
+        while self.take(",") {
+            self.spaces();
+            match self.integer_if_any()? {
+                Some(number) => all.push(number),
+                None => return Err(self.expected("an index")),
+            }
+            self.spaces();
+        }
+        Ok(match <[i64; 1]>::try_from(all) {
+            Ok([index]) => Step::Index(index),
+            Err(all) => Step::Indices(all),
+        })
+    }
+
+    fn list<T>(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Result<T, ParsePathError>,
+    ) -> Result<Vec<T>, ParsePathError> {
+        let mut all = vec![one(self)?];
+        self.spaces();
+        while self.take(",") {
+            self.spaces();
+            all.push(one(self)?);
+            self.spaces();
+        }
+        Ok(all)
+    }
+
+    fn filter(&mut self) -> Result<Expression, ParsePathError> {
+        self.spaces();
+        self.need("(", "'('")?;
+        let expression = self.nested(Self::any_of)?;
+        self.spaces();
+        self.need(")", "')'")?;
+        Ok(expression)
+    }
+
+    fn any_of(&mut self) -> Result<Expression, ParsePathError> {
+        let mut left = self.all_of()?;
+        loop {
+            self.spaces();
+            if !self.take("||") {
+                return Ok(left);
+            }
+            left = Expression::Or(Box::new(left), Box::new(self.all_of()?));
+        }
+    }
+
+    fn all_of(&mut self) -> Result<Expression, ParsePathError> {
+        let mut left = self.term()?;
+        loop {
+            self.spaces();
+            if !self.take("&&") {
+                return Ok(left);
+            }
+            left = Expression::And(Box::new(left), Box::new(self.term()?));
+        }
+    }
+
+    fn term(&mut self) -> Result<Expression, ParsePathError> {
+        self.spaces();
+        if self.peek() == Some('!') {
+            self.advance();
+            let inner = self.nested(Self::term)?;
+            return Ok(Expression::Not(Box::new(inner)));
+        }
+        if self.take("(") {
+            let inner = self.nested(Self::any_of)?;
+            self.spaces();
+            self.need(")", "')'")?;
+            return Ok(inner);
+        }
+        let left = self.operand()?;
+        self.spaces();
+        let Some(comparison) = self.comparison() else {
+            return Ok(Expression::Exists(left));
+        };
+        self.spaces();
+        Ok(Expression::Compare(left, comparison, self.operand()?))
+    }
+
+    fn comparison(&mut self) -> Option<Comparison> {
+        // The longer sign first: `<=` begins with `<`.
+        let signs = [
+            ("==", Comparison::Equal),
+            ("!=", Comparison::NotEqual),
+            ("<=", Comparison::LessOrEqual),
+            (">=", Comparison::GreaterOrEqual),
+            ("<", Comparison::Less),
+            (">", Comparison::Greater),
+            ("in ", Comparison::In),
+            ("nin ", Comparison::NotIn),
+            ("contains ", Comparison::Contains),
+        ];
+        let found = signs.into_iter().find(|(sign, _)| self.take(sign));
+        found.map(|(_, comparison)| comparison)
+    }
+
+    fn operand(&mut self) -> Result<Operand, ParsePathError> {
+        match self.peek() {
+            Some('@') => {
+                self.advance();
+                Ok(Operand::Element(self.nested(Self::steps)?))
+            }
+            Some('$') => Ok(Operand::Path(Box::new(self.nested(Self::path)?))),
+            Some('[') => {
+                self.advance();
+                self.spaces();
+                let values = if self.peek() == Some(']') {
+                    Vec::new()
+                } else {
+                    self.list(Self::literal)?
+                };
+                self.need("]", "']'")?;
+                Ok(Operand::Value(Value::Array(values)))
+            }
+            _ => Ok(Operand::Value(self.literal()?)),
+        }
+    }
+
+    fn literal(&mut self) -> Result<Value, ParsePathError> {
+        if let Some('\'' | '"') = self.peek() {
+            return self.quoted().map(Value::String);
+        }
+        let word = self.name_of(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        serde_json::from_str(word).map_err(|_| self.expected("a value"))
+    }
+
+    /// A text between quotes of either kind; a backslash takes the next character as it is.
+    fn quoted(&mut self) -> Result<String, ParsePathError> {
+        let Some(quote @ ('\'' | '"')) = self.peek() else {
+            return Err(self.expected("a quote"));
+        };
+        self.advance();
+        let mut text = String::new();
+        loop {
+            match self.advance() {
+                None => return Err(self.expected("a closing quote")),
+                Some('\\') => match self.advance() {
+                    None => return Err(self.expected("a closing quote")),
+                    Some(escaped) => text.push(escaped),
+                },
+                Some(end) if end == quote => return Ok(text),
+                Some(other) => text.push(other),
+            }
+        }
+    }
+
+    fn integer_if_any(&mut self) -> Result<Option<i64>, ParsePathError> {
+        let digits = self.name_of(|c| c.is_ascii_digit() || c == '-');
+        if digits.is_empty() {
+            return Ok(None);
+        }
+        digits
+            .parse()
+            .map(Some)
+            .map_err(|_| self.expected("an index"))
+    }
+
+    fn nested<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, ParsePathError>,
+    ) -> Result<T, ParsePathError> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.expected("a less nested filter"));
+        }
+        self.depth += 1;
+        let parsed = parse(self);
+        self.depth -= 1;
+        parsed
+    }
+
+    fn name_of(&mut self, belongs: impl Fn(char) -> bool) -> &'s str {
+        let rest = &self.source[self.at..];
+        let end = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
+        self.at += end;
+        &rest[..end]
+    }
+
+    fn spaces(&mut self) {
+        self.name_of(char::is_whitespace);
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.source[self.at..].chars().next()
+    }
+
+    fn advance(&mut self) -> Option<char> {
+        let next = self.peek()?;
+        self.at += next.len_utf8();
+        Some(next)
+    }
+
+    fn take(&mut self, text: &str) -> bool {
+        let found = self.source[self.at..].starts_with(text);
+        if found {
+            self.at += text.len();
+        }
+        found
+    }
+
+    fn need(&mut self, text: &str, expected: &'static str) -> Result<(), ParsePathError> {
+        if self.take(text) {
+            Ok(())
+        } else {
+            Err(self.expected(expected))
+        }
+    }
+
+    fn expected(&self, expected: &'static str) -> ParsePathError {
+        ParsePathError {
+            source_text: self.source.chars().take(256).collect(),
+            at: self.source[..self.at].chars().count(),
+            expected,
+        }
+    }
+}
+
+/// What may stand in a name after a dot. Jayway takes everything that does not end it.
+fn is_name(character: char) -> bool {
+    !matches!(character, '.' | '[' | ']' | '(' | ')' | ',' | '\'' | '"')
+        && !character.is_whitespace()
+}
+
+/// Variable names are Unicode identifiers.
+fn is_variable(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
