@@ -7,6 +7,7 @@
 mod constraints;
 mod enums;
 mod errors;
+mod events;
 mod facts;
 mod json;
 mod model;
@@ -41,8 +42,8 @@ pub fn run(root: &Path, check: bool) -> Result<()> {
 }
 
 fn generate(model: &Model, output: &mut Output) -> Result<()> {
-    let service = &model.service;
-    output.add(format!("{service}.rs"), service::emit(model)?)?;
+    let module = names::module(&model.service);
+    output.add(format!("{module}.rs"), service::emit(model)?)?;
     for (file, text) in [
         ("structures", structures::emit(model)?),
         ("enums", enums::emit(model)?),
@@ -51,7 +52,7 @@ fn generate(model: &Model, output: &mut Output) -> Result<()> {
         ("constraints", constraints::emit(model)?),
         ("operation", operations::emit(model)?),
     ] {
-        output.add(format!("{service}/{file}.rs"), text)?;
+        output.add(format!("{module}/{file}.rs"), text)?;
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ mod counters;
 mod dir;
 mod error;
 mod fill;
+mod first;
 mod garbage;
 mod image;
 mod key;
@@ -76,6 +77,12 @@ pub mod fuzzing {
             );
             let _ = (manifest.stored_bytes(), manifest.names().count());
         }
+    }
+
+    /// Reads `bytes` as a decrypted record of the pages that are needed first, of an image of this
+    /// length: all that it names lies within.
+    pub fn first(image_len: u64, bytes: &[u8]) {
+        crate::first::fuzz(image_len, bytes);
     }
 
     /// Reads `bytes` as what is stored for a chunk of this length, and as a decrypted one.

@@ -7,11 +7,13 @@ use chunks::{Chunks, TierStats};
 use gateway::Pages;
 use gateway::pages::{self, AdminRequest};
 use http::{Method, Response, StatusCode};
-use invoker::{Function, Invoker};
+use invoker::{Function, FunctionCapacity, Invoker};
 use lambda::Lambda;
 use model::AccountId;
 use protocol::Body;
 use serde_json::{Value, json};
+
+use crate::measurements::Measurements;
 
 mod metrics;
 
@@ -24,19 +26,35 @@ struct Parts {
     lambda: Arc<Lambda>,
     invoker: Arc<Invoker>,
     images: Chunks,
+    measurements: Arc<Measurements>,
 }
 
 /// Adds the operators' pages.
-pub fn pages(pages: Pages, lambda: &Arc<Lambda>, invoker: &Arc<Invoker>, images: &Chunks) -> Pages {
+pub fn pages(
+    pages: Pages,
+    lambda: &Arc<Lambda>,
+    invoker: &Arc<Invoker>,
+    images: &Chunks,
+    measurements: &Arc<Measurements>,
+) -> Pages {
     let parts = Parts {
         lambda: Arc::clone(lambda),
         invoker: Arc::clone(invoker),
         images: images.clone(),
+        measurements: Arc::clone(measurements),
     };
     let of = |parts: &Parts| parts.clone();
     let (snapshots, functions) = (of(&parts), of(&parts));
     let (collecting, dropping, numbers) = (of(&parts), of(&parts), of(&parts));
+    let running = of(&parts);
     pages
+        .admin("/_firn/environments", move |request| {
+            let answer = match request.method {
+                Method::GET => pages::json(&running.environments(request.account)),
+                _ => wrong_method(),
+            };
+            async move { answer }
+        })
         .admin("/_firn/snapshots", move |request| {
             let parts = snapshots.clone();
             async move { parts.snapshots(&request) }
@@ -56,9 +74,30 @@ pub fn pages(pages: Pages, lambda: &Arc<Lambda>, invoker: &Arc<Invoker>, images:
             async move { answer }
         })
         .page("/_firn/metrics", move |_| {
-            let text = metrics::render(&numbers.invoker, &numbers.images.stats());
+            let (invoker, measurements) = (&numbers.invoker, &numbers.measurements);
+            let text = metrics::render(invoker, &numbers.images.stats(), measurements.totals());
             async move { pages::text("text/plain; version=0.0.4; charset=utf-8", text) }
         })
+}
+
+fn capacity_json(function: &FunctionCapacity) -> Value {
+    let provisioned = function.provisioned.iter().map(|(version, status)| {
+        json!({
+            "version": version,
+            "requested": status.wanted,
+            "allocated": status.allocated,
+            "running": status.running,
+            "invocations": status.invocations,
+            "spillovers": status.spillovers,
+            "failure": status.failure.as_deref(),
+        })
+    });
+    json!({
+        "function_arn": function.arn,
+        "reserved": function.reserved,
+        "running": function.running,
+        "provisioned": provisioned.collect::<Vec<_>>(),
+    })
 }
 
 impl Parts {
@@ -68,6 +107,17 @@ impl Parts {
             Method::DELETE => self.delete(request),
             _ => wrong_method(),
         }
+    }
+
+    /// All environments, and what functions use of their account's concurrency.
+    fn environments(&self, account: Option<AccountId>) -> Value {
+        let mut environments = self.invoker.environments();
+        environments.retain(|one| belongs_to(&one.function_arn, account));
+        let mut capacity = self.invoker.capacity();
+        capacity.retain(|one| belongs_to(&one.arn, account));
+        capacity.sort_by(|a, b| a.arn.cmp(&b.arn));
+        let functions: Vec<_> = capacity.iter().map(capacity_json).collect();
+        json!({ "environments": environments, "functions": functions })
     }
 
     fn list(&self, account: Option<AccountId>) -> Value {

@@ -1,19 +1,22 @@
 //! Puts the server together: the only place that knows all the parts.
 
+use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use autoscaling::Autoscaling;
 use chunks::{Chunks, Key};
 use clock::Clock;
+use cloudwatch::{CloudWatch, emf};
 use gateway::keys::{KeyFile, Keys};
-use gateway::{Authenticator, Gateway, Pages, pages};
+use gateway::{Authenticator, Gateway, Pages, Site, SiteRequest, pages};
 use invoker::{Credentials, EndpointGuard, Hooks, Invoker, Runtimes, RuntimesConfig};
-use lambda::Lambda;
+use lambda::{Lambda, UrlRequest};
 use logs::Logs;
-use protocol::Router;
 use protocol::credentials::{ServerKey, TemporaryCredentials};
+use protocol::{Router, RouterHandle};
 use sandbox::Sandboxes;
 use serde_json::{Value, json};
 use store::Store;
@@ -23,6 +26,8 @@ use tracing::subscriber::{NoSubscriber, with_default};
 use crate::admin;
 use crate::commands::runtimes::public_json;
 use crate::config::{Auth, Config};
+use crate::development::Door;
+use crate::measurements::Measurements;
 use crate::server_key;
 
 /// An environment gets its credentials once, so they must outlive it.
@@ -37,6 +42,10 @@ pub struct Server {
     invoker: Arc<Invoker>,
     lambda: Arc<Lambda>,
     sandboxes: Sandboxes,
+    measurements: Arc<Measurements>,
+    clock: Clock,
+    /// Held for its drop.
+    _development: Door,
 }
 
 impl Server {
@@ -70,9 +79,19 @@ impl Server {
         let logs = Logs::open(store.clone(), clock.clone()).context("cannot open the logs")?;
         // Functions call back into the gateway, which is made of the service that runs them.
         let gateway_of_functions = Arc::new(OnceLock::new());
-        let hooks = hooks(&logs, &server_key, &clock, &gateway_of_functions);
+        let cloudwatch = CloudWatch::open(&config.cloudwatch, &store, clock.clone())
+            .context("cannot open the metrics")?;
+        let measurements = Measurements::start(Arc::clone(&cloudwatch), &clock);
+        let hooks = hooks(
+            (&logs, &cloudwatch, &measurements),
+            &server_key,
+            &clock,
+            &gateway_of_functions,
+        );
         let use_of_snapshots = config.snapstart.use_of.clone();
         config.lambda.snap_start = use_of_snapshots.mode;
+        config.lambda.concurrent_executions = config.invoker.account_concurrency;
+        config.lambda.upstream = config.upstream.clone();
         config.invoker.snapstart = use_of_snapshots;
         let invoker = Invoker::with_images(
             config.invoker.clone(),
@@ -93,10 +112,19 @@ impl Server {
         .await
         .context("cannot open the functions")?;
 
+        observe_logs(&logs, &cloudwatch, &clock);
+        let to_router = RouterHandle::default();
+        let autoscaling = Autoscaling::open(&store, clock.clone(), to_router.clone())
+            .context("cannot open the scaling targets")?;
         let router = Router::builder()
             .service(Arc::clone(&lambda))
             .service(logs)
+            .service(cloudwatch)
+            .service(Arc::clone(&autoscaling))
             .build();
+        let router = Arc::new(router);
+        to_router.set(&router);
+        autoscaling.start();
         let authenticator = match config.auth {
             Auth::Any => Authenticator::accept_any(server_key),
             Auth::Enforce => {
@@ -107,18 +135,21 @@ impl Server {
                 Authenticator::enforce(keys, server_key)
             }
         };
+        let door = Door::open(data, &lambda, &invoker)?;
         let gateway = Gateway::new(
             router,
             authenticator,
-            admin::pages(
+            door.page(admin::pages(
                 public_pages(&lambda, &invoker, runtimes),
                 &lambda,
                 &invoker,
                 &images,
-            ),
+                &measurements,
+            )),
             config.gateway.clone(),
-            clock,
-        );
+            clock.clone(),
+        )
+        .with_site(function_urls(&lambda));
         // Set once; nobody else can have.
         let _ = gateway_of_functions.set(gateway.clone());
         Ok(Self {
@@ -128,6 +159,9 @@ impl Server {
             invoker,
             lambda,
             sandboxes,
+            measurements,
+            clock,
+            _development: door,
         })
     }
 
@@ -146,6 +180,8 @@ impl Server {
         self.invoker.shutdown().await;
         self.lambda.shutdown().await;
         self.sandboxes.shutdown().await;
+        // What the last second measured.
+        self.measurements.flush(self.clock.now());
         tracing::info!("stopped");
         Ok(())
     }
@@ -176,16 +212,20 @@ fn create_private(dir: &std::path::Path) -> Result<()> {
 }
 
 fn hooks(
-    logs: &Arc<Logs>,
+    (logs, cloudwatch, measurements): (&Arc<Logs>, &Arc<CloudWatch>, &Arc<Measurements>),
     server_key: &ServerKey,
     clock: &Clock,
     gateway: &Arc<OnceLock<Gateway>>,
 ) -> Hooks {
-    let logs = Arc::clone(logs);
+    let (logs, cloudwatch) = (Arc::clone(logs), Arc::clone(cloudwatch));
+    let measurements = Arc::clone(measurements);
+    let now = clock.clone();
     let gateway = Arc::clone(gateway);
     let (server_key, clock) = (server_key.clone(), clock.clone());
     Hooks {
         logs: Arc::new(move |batch| {
+            let lines = batch.events.iter().map(|(_, line)| line.as_bytes());
+            embedded_metrics(&cloudwatch, (&batch.account, &batch.region), lines, &now);
             logs.ingest(
                 &batch.account,
                 &batch.region,
@@ -194,6 +234,7 @@ fn hooks(
                 batch.events,
             );
         }),
+        metrics: Arc::new(move |measured| measurements.add(measured)),
         credentials: Arc::new(move |function| credentials(function, &server_key, &clock)),
         endpoint: Arc::new(move |listener, _| match gateway.get().cloned() {
             Some(gateway) => EndpointGuard::from(tokio::spawn(async move {
@@ -203,6 +244,33 @@ fn hooks(
             None => EndpointGuard::none(),
         }),
     }
+}
+
+/// Keeps the metrics in log lines.
+fn embedded_metrics<'l>(
+    cloudwatch: &CloudWatch,
+    (account, region): (&dyn Display, &dyn Display),
+    lines: impl Iterator<Item = &'l [u8]>,
+    clock: &Clock,
+) {
+    for line in lines.filter(|line| emf::may_have_metrics(line)) {
+        let data = emf::find(line, clock.now());
+        if !data.is_empty() {
+            cloudwatch.ingest(account, region, data);
+        }
+    }
+}
+
+/// What clients put into logs may hold metrics, too.
+fn observe_logs(logs: &Logs, cloudwatch: &Arc<CloudWatch>, clock: &Clock) {
+    let (cloudwatch, clock) = (Arc::clone(cloudwatch), clock.clone());
+    logs.observe(move |caller, line| {
+        let scope = (
+            &caller.account as &dyn Display,
+            &caller.region as &dyn Display,
+        );
+        embedded_metrics(&cloudwatch, scope, std::iter::once(line), &clock);
+    });
 }
 
 /// The credentials of a function's role. One that cannot get them runs without.
@@ -237,6 +305,36 @@ fn credentials(function: &invoker::Function, key: &ServerKey, clock: &Clock) -> 
             Credentials::default()
         }
     }
+}
+
+/// The hosts of function URLs.
+fn function_urls(lambda: &Arc<Lambda>) -> Site {
+    let lambda = Arc::clone(lambda);
+    Site::new(
+        lambda::is_url,
+        model::lambda::SERVICE.signing_name,
+        lambda::MAX_URL_BODY_BYTES,
+        move |request| {
+            let lambda = Arc::clone(&lambda);
+            let SiteRequest {
+                parts,
+                body,
+                peer,
+                request_id,
+                signer,
+            } = request;
+            async move {
+                let request = UrlRequest {
+                    parts,
+                    body,
+                    peer,
+                    request_id,
+                    signer,
+                };
+                lambda.answer_url(request).await
+            }
+        },
+    )
 }
 
 fn public_pages(lambda: &Arc<Lambda>, invoker: &Arc<Invoker>, runtimes: Runtimes) -> Pages {

@@ -57,14 +57,20 @@ pub enum Command {
     Serve(Box<commands::serve::Args>),
     /// Create or update a function from a folder or a zip
     Deploy(commands::deploy::Args),
+    /// Run a function from a folder, and take up what is saved there
+    Dev(Box<commands::dev::Args>),
     /// Call a function and print its answer
     Invoke(commands::invoke::Args),
     /// List functions, or show one
     Functions(commands::functions::Args),
+    /// Show under which addresses functions can be called
+    Urls(commands::urls::Args),
     /// Show what is frozen, where it lies and how fast it thaws
     Snapshots(commands::snapshots::Args),
     /// Print or follow a function's log
     Logs(commands::logs::Args),
+    /// Publish, list or delete layers
+    Layers(commands::layers::Args),
     /// Delete a function
     Delete(commands::delete::Args),
     /// Show which interpreters serve which runtimes, or install one
@@ -123,7 +129,7 @@ mod tests {
             panic!("not deploy")
         };
         assert_eq!(
-            args.env,
+            args.function.env,
             [("A".into(), "1".into()), ("B".into(), "x=y".into())]
         );
     }

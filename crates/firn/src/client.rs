@@ -2,10 +2,12 @@
 //! every other client, so they work against a remote server and with `--auth enforce`.
 
 mod admin;
+mod events;
 pub mod lambda;
 pub mod settings;
 mod signature;
 mod upload;
+mod urls;
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use indicatif::ProgressBar;
-use model::{AccountId, Operation, OperationInput};
+use model::{AccountId, Operation, OperationInput, WireError};
 use serde_json::Value;
 
 use crate::cli::Global;
@@ -36,6 +38,8 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Reply<T> {
     pub output: T,
+    /// The id under which the server knows the request.
+    pub request_id: Option<String>,
     body: Bytes,
 }
 
@@ -87,18 +91,14 @@ impl Client {
         let (parts, body) = self
             .send(Request::from_parts(parts, Upload::new(body, progress)))
             .await?;
-        let output = I::Operation::decode_output(&parts, body.clone()).map_err(|err| {
-            let request_id = text(&parts.headers, "x-amzn-requestid")
-                .unwrap_or("-")
-                .to_owned();
-            Failure::Service {
-                code: err.code,
-                message: err.message,
-                status: err.status,
-                request_id,
-            }
-        })?;
-        Ok(Reply { output, body })
+        let output = I::Operation::decode_output(&parts, body.clone())
+            .map_err(|err| refused(&parts, err))?;
+        let request_id = text(&parts.headers, "x-amzn-requestid").map(str::to_owned);
+        Ok(Reply {
+            output,
+            request_id,
+            body,
+        })
     }
 
     /// One of firn's own pages as JSON; nothing if the server is not firn or too old to have it.
@@ -145,6 +145,16 @@ impl Client {
             .into();
         }
         anyhow!("{endpoint} ended the connection without an answer: {cause}")
+    }
+}
+
+fn refused(parts: &http::response::Parts, err: WireError) -> Failure {
+    let request_id = text(&parts.headers, "x-amzn-requestid");
+    Failure::Service {
+        code: err.code,
+        message: err.message,
+        status: err.status,
+        request_id: request_id.unwrap_or("-").to_owned(),
     }
 }
 

@@ -4,14 +4,17 @@ pub mod completions;
 pub mod config;
 pub mod delete;
 pub mod deploy;
+pub mod dev;
 pub mod doctor;
 pub mod functions;
 pub mod invoke;
 pub mod keys;
+pub mod layers;
 pub mod logs;
 pub mod runtimes;
 pub mod serve;
 pub mod snapshots;
+pub mod urls;
 mod version;
 
 use anyhow::Result;
@@ -24,10 +27,13 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(*args),
         Command::Deploy(args) => block_on(deploy::run(args, &global)),
+        Command::Dev(args) => block_on(dev::run(*args, &global)),
         Command::Invoke(args) => block_on(invoke::run(args, &global)),
         Command::Functions(args) => block_on(functions::run(args, &global)),
+        Command::Urls(args) => block_on(urls::run(args, &global)),
         Command::Snapshots(args) => block_on(snapshots::run(args, &global)),
         Command::Logs(args) => block_on(logs::run(args, &global)),
+        Command::Layers(args) => block_on(layers::run(args, &global)),
         Command::Delete(args) => block_on(delete::run(args, &global)),
         Command::Runtimes(args) => runtimes::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),

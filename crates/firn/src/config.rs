@@ -28,11 +28,14 @@ pub struct Config {
     pub auth: Auth,
     pub log: Log,
     pub gateway: gateway::Config,
+    pub cloudwatch: cloudwatch::Config,
     pub invoker: invoker::Config,
     pub lambda: lambda::Config,
     pub runtimes: Runtimes,
     pub sandbox: sandbox::Config,
     pub snapstart: SnapStart,
+    /// Where services are that this server does not serve itself.
+    pub upstream: lambda::UpstreamConfig,
     /// Not written out by serde: the store's section has no serialised form.
     #[serde(skip_serializing)]
     pub store: store::Config,
@@ -94,11 +97,13 @@ impl Default for Config {
             auth: Auth::default(),
             log: Log::default(),
             gateway: gateway::Config::default(),
+            cloudwatch: cloudwatch::Config::default(),
             invoker: invoker::Config::default(),
             lambda: lambda::Config::default(),
             runtimes: Runtimes::default(),
             sandbox: sandbox::Config::default(),
             snapstart: SnapStart::default(),
+            upstream: lambda::UpstreamConfig::default(),
             store: store::Config::default(),
         }
     }

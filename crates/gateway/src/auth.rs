@@ -89,6 +89,25 @@ impl Authenticator {
         }
     }
 
+    /// Who signed a request that need not be signed; `None` if nobody did. Signatures other than
+    /// those of AWS are none of ours.
+    pub(crate) fn signer(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        service: &str,
+        request_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Caller>, ApiError> {
+        if !is_signed(parts) {
+            return Ok(None);
+        }
+        let claim = self.read(parts, now)?;
+        claim
+            .prove_for(service, parts, body, request_id.to_owned(), now)
+            .map(Some)
+    }
+
     fn read_any(&self, parts: &Parts, now: Timestamp) -> Claim {
         let Some(scope) = Scope::find(parts) else {
             return Claim::of_account(AccountId::DEVELOPMENT, region_of_host(parts), None, None);
@@ -200,12 +219,22 @@ impl Claim {
         request_id: String,
         now: Timestamp,
     ) -> Result<Caller, ApiError> {
+        self.prove_for(route.service().signing_name, parts, body, request_id, now)
+    }
+
+    fn prove_for(
+        self,
+        wanted: &str,
+        parts: &Parts,
+        body: &[u8],
+        request_id: String,
+        now: Timestamp,
+    ) -> Result<Caller, ApiError> {
         if let Some(Check {
             authorization,
             secret,
         }) = &self.check
         {
-            let wanted = route.service().signing_name;
             if authorization.scope.service != wanted {
                 let message =
                     format!("Credential should be scoped to correct service: '{wanted}'.");
@@ -264,6 +293,18 @@ impl<'a> Scope<'a> {
             service,
         })
     }
+}
+
+fn is_signed(parts: &Parts) -> bool {
+    let in_header = parts
+        .headers
+        .get(AUTHORIZATION)
+        .is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"));
+    in_header
+        || parts
+            .uri
+            .query()
+            .is_some_and(|query| query.contains("X-Amz-Algorithm="))
 }
 
 fn session_token(parts: &Parts) -> Option<Cow<'_, str>> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Connections served at once; more wait in the kernel's queue. Default 10,000.
+    /// Connections served at once; more wait in the kernel's queue. Default 16,384.
     pub max_connections: usize,
     /// Size of a request's head: its line and all headers. Default 256 KiB.
     pub max_head_bytes: usize,
@@ -24,7 +24,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_connections: 10_000,
+            max_connections: 16_384,
             max_head_bytes: 256 << 10,
             head_timeout_s: 75,
             body_timeout_s: 60,

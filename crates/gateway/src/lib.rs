@@ -11,11 +11,13 @@
 mod auth;
 mod body;
 mod config;
+mod connection;
 pub mod keys;
 mod listener;
 pub mod pages;
 mod request;
 mod secret;
+mod site;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub use auth::Authenticator;
 pub use config::Config;
 pub use pages::Pages;
 pub use secret::Secret;
+pub use site::{Site, SiteRequest};
 
 /// A router behind a door. Cheap to clone.
 #[derive(Clone)]
@@ -42,28 +45,40 @@ enum Origin {
 }
 
 struct Inner {
-    router: Router,
+    router: Arc<Router>,
     authenticator: Authenticator,
     pages: Pages,
+    site: Option<Site>,
     config: Config,
     clock: Clock,
 }
 
 impl Gateway {
     pub fn new(
-        router: Router,
+        router: impl Into<Arc<Router>>,
         authenticator: Authenticator,
         pages: Pages,
         config: Config,
         clock: Clock,
     ) -> Self {
         Self(Arc::new(Inner {
-            router,
+            router: router.into(),
             authenticator,
             pages,
+            site: None,
             config,
             clock,
         }))
+    }
+
+    /// The same gateway with a site beside the AWS APIs. To be called before it is cloned.
+    #[must_use]
+    pub fn with_site(mut self, site: Site) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => inner.site = Some(site),
+            None => tracing::error!("a gateway that is in use gets no site"),
+        }
+        self
     }
 
     /// Serves a listener until `stop` resolves; then refuses new connections, lets running requests

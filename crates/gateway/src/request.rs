@@ -1,11 +1,12 @@
 //! One request from its head to its answer.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use model::{AccountId, Fault, common_error};
 use protocol::{ApiError, Body, Route};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::body::{self, Unread};
 use crate::pages;
+use crate::site::{Site, SiteRequest};
 use crate::{Gateway, Origin};
 
 /// Why no operation ran, or what it failed with.
@@ -27,14 +29,20 @@ struct Failed {
 }
 
 impl Gateway {
-    /// Answers a request. A body that is refused goes to `refused`, to be read to its end.
+    /// Answers a request. A body that is refused goes to `refused`, to be read to its end; where
+    /// there is none, the protocol knows how to tell a client to stop sending.
     pub(crate) async fn respond(
         &self,
         request: Request<Incoming>,
         origin: Origin,
-        refused: &mpsc::Sender<Incoming>,
+        peer: Option<SocketAddr>,
+        refused: Option<&mpsc::Sender<Incoming>>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        if let Some(site) = self.0.site.as_ref().filter(|site| site.claims(&parts)) {
+            // Boxed, so that the other requests of a connection need no room for it.
+            return Box::pin(self.visit(site, parts, body, peer, refused)).await;
+        }
         if parts.uri.path().starts_with(pages::PREFIX) {
             let authorise = || self.authorise(&parts, origin);
             return self.0.pages.answer(&parts, authorise).await;
@@ -50,6 +58,56 @@ impl Gateway {
         self.answer(parts, body, request_id, refused)
             .instrument(span)
             .await
+    }
+
+    /// Answers a request that a site has claimed.
+    async fn visit(
+        &self,
+        site: &Site,
+        parts: Parts,
+        mut body: Incoming,
+        peer: Option<SocketAddr>,
+        refused: Option<&mpsc::Sender<Incoming>>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let limit = site.max_body_bytes;
+        let announced = body::announced_length(&parts.headers).filter(|length| *length > limit);
+        let read = match announced {
+            Some(_) => Err(Unread::TooLarge),
+            None => body::read(&mut body, limit, self.config().body_timeout()).await,
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(unread) => {
+                let mut response = site.refuse(&unread);
+                give_up(body, &parts.headers, refused, &mut response);
+                return response;
+            }
+        };
+        let request_id = Uuid::new_v4().to_string();
+        let now = self.0.clock.now();
+        let signer =
+            (self.0.authenticator).signer(&parts, &read, site.signing_name, &request_id, now);
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let span = tracing::info_span!("visit", request_id);
+        let response = site
+            .answer(SiteRequest {
+                parts,
+                body: read,
+                peer: peer.map(|peer| peer.ip().to_canonical()),
+                request_id,
+                signer,
+            })
+            .instrument(span)
+            .await;
+        tracing::debug!(
+            %method,
+            path,
+            status = response.status().as_u16(),
+            micros = started.elapsed().as_micros(),
+            "answered",
+        );
+        response
     }
 
     /// For whom an operator's page may act. Functions are no operators, whatever they present.
@@ -76,7 +134,7 @@ impl Gateway {
         parts: Parts,
         body: Incoming,
         request_id: String,
-        refused: &mpsc::Sender<Incoming>,
+        refused: Option<&mpsc::Sender<Incoming>>,
     ) -> Response<Body> {
         let started = Instant::now();
         let response = match self.run(&parts, body, &request_id).await {
@@ -111,7 +169,9 @@ impl Gateway {
             Err(error) => return Err(Failed::before_route(error, body)),
         };
         span.record("service", route.service().name);
-        span.record("operation", route.operation());
+        if route.is_complete() {
+            span.record("operation", route.operation());
+        }
 
         let body = match self.read(parts, &mut body, &route).await {
             Ok(body) => body,
@@ -120,6 +180,21 @@ impl Gateway {
                     error,
                     route: Some(route),
                     unread: Some(body),
+                });
+            }
+        };
+        let route = match gateway.router.complete(route, parts, &body) {
+            Ok(completed) => {
+                if !route.is_complete() {
+                    span.record("operation", completed.operation());
+                }
+                completed
+            }
+            Err(error) => {
+                return Err(Failed {
+                    error,
+                    route: Some(route),
+                    unread: None,
                 });
             }
         };
@@ -170,7 +245,7 @@ impl Gateway {
         parts: &Parts,
         failed: Failed,
         request_id: &str,
-        refused: &mpsc::Sender<Incoming>,
+        refused: Option<&mpsc::Sender<Incoming>>,
     ) -> Response<Body> {
         let Failed {
             error,
@@ -179,25 +254,34 @@ impl Gateway {
         } = failed;
         log(&error);
         let mut response = match &route {
-            Some(route) => error.to_response(Some(route.service()), request_id),
+            Some(route) => route.refuse(&error, request_id),
             None => self.0.router.reject(parts, &error, request_id),
         };
-        let Some(body) = unread else { return response };
-        if http_body::Body::is_end_stream(&body) {
-            return response;
-        }
-        // What is left of the body cannot be told from a next request.
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-        // A client that waits for `100 Continue` will not send the body now. Requests on one
-        // connection come one after the other, so there is room for this one.
-        if !body::awaits_continue(&parts.headers)
-            && response.status() != StatusCode::REQUEST_TIMEOUT
-        {
-            let _ = refused.try_send(body);
+        if let Some(body) = unread {
+            give_up(body, &parts.headers, refused, &mut response);
         }
         response
+    }
+}
+
+/// Ends the connection after an answer to a request whose body was not read to its end.
+fn give_up(
+    body: Incoming,
+    headers: &HeaderMap,
+    refused: Option<&mpsc::Sender<Incoming>>,
+    response: &mut Response<Body>,
+) {
+    let Some(refused) = refused.filter(|_| !http_body::Body::is_end_stream(&body)) else {
+        return;
+    };
+    // What is left of the body cannot be told from a next request.
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    // A client that waits for `100 Continue` will not send the body now. Requests on one connection
+    // come one after the other, so there is room for this one.
+    if !body::awaits_continue(headers) && response.status() != StatusCode::REQUEST_TIMEOUT {
+        let _ = refused.try_send(body);
     }
 }
 

@@ -661,3 +661,188 @@ async fn operators_pages_need_a_key_where_signatures_are_enforced() {
         assert!(answer.starts_with("HTTP/1.1 403 "), "{headers}: {answer}");
     }
 }
+
+fn gateway_with_site(authenticator: Authenticator) -> Gateway {
+    let router = Router::builder().service(Arc::new(Echo)).build();
+    let (config, clock) = (Config::default(), Clock::system());
+    let claims = |parts: &http::request::Parts| {
+        let host = parts.headers.get("host");
+        host.is_some_and(|host| host.as_bytes().starts_with(b"site."))
+    };
+    let site = Site::new(claims, "lambda", 10, |request| async move {
+        let signer = match &request.signer {
+            Ok(Some(caller)) => caller.account.to_string(),
+            Ok(None) => "nobody".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let text = format!("{} {signer} {}", request.parts.uri, request.body.len());
+        let mut response = http::Response::new(protocol::Body::from(Bytes::from(text)));
+        response
+            .headers_mut()
+            .insert("x-peer", request.peer.unwrap().to_string().parse().unwrap());
+        response
+    });
+    Gateway::new(router, authenticator, Pages::default(), config, clock).with_site(site)
+}
+
+/// The answer of a gateway with a site to one connection.
+async fn asked_of_site(authenticator: Authenticator, request: impl AsRef<[u8]>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let gateway = gateway_with_site(authenticator);
+    let task = tokio::spawn(async move { gateway.serve(listener, std::future::pending()).await });
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_ref()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    task.abort();
+    answer
+}
+
+#[tokio::test]
+async fn a_site_gets_what_it_claims_and_nothing_else() {
+    let any = || Authenticator::accept_any(server_key());
+    let to = |host: &str| {
+        format!(
+            "POST /x?y=z HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+        )
+    };
+    let answer = asked_of_site(any(), to("site.localhost")).await;
+    assert!(answer.ends_with("/x?y=z nobody 2"), "{answer}");
+    assert!(answer.contains("x-peer: 127.0.0.1\r\n"), "{answer}");
+    let answer = asked_of_site(any(), to("localhost")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_sites_limit_holds_for_announced_and_other_bodies() {
+    for body in [
+        "Content-Length: 11\r\n\r\nhello world",
+        "Transfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n",
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: site.x\r\n{body}");
+        let answer = asked_of_site(Authenticator::accept_any(server_key()), request).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("\"Message\""), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_site_learns_who_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = keys::KeyFile::in_dir(dir.path());
+    let key = file
+        .create("123456789012".parse().unwrap(), "now".into())
+        .unwrap();
+    let enforced = || {
+        let keys = keys::Keys::open(keys::KeyFile::in_dir(dir.path())).unwrap();
+        Authenticator::enforce(keys, server_key())
+    };
+    let signed = |secret: &str, service: &str| {
+        let request = http::Request::get("/").header("host", "site.x");
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        let credentials = sigv4::Credentials {
+            access_key: key.access_key.clone(),
+            secret_key: secret.to_owned(),
+            session_token: None,
+        };
+        let now = Clock::system().now();
+        sigv4::sign(&mut parts, b"", &credentials, "eu-west-1", service, now).unwrap();
+        let start = "GET / HTTP/1.1\r\nConnection: close\r\n".to_owned();
+        let head = parts.headers.iter().fold(start, |text, (name, value)| {
+            text + &format!("{name}: {}\r\n", value.to_str().unwrap())
+        });
+        head + "\r\n"
+    };
+    let secret = key.secret_key.reveal();
+    let answer = asked_of_site(enforced(), signed(secret, "lambda")).await;
+    assert!(answer.ends_with("/ 123456789012 0"), "{answer}");
+    for (secret, service) in [("wrong", "lambda"), (secret, "logs")] {
+        let answer = asked_of_site(enforced(), signed(secret, service)).await;
+        assert!(answer.contains("InvalidSignatureException"), "{answer}");
+    }
+    // Another scheme is none of AWS's.
+    let request =
+        "GET / HTTP/1.1\r\nHost: site.x\r\nAuthorization: Bearer x\r\nConnection: close\r\n\r\n";
+    let answer = asked_of_site(enforced(), request).await;
+    assert!(answer.ends_with("/ nobody 0"), "{answer}");
+}
+
+/// A frame of HTTP/2: its length in three bytes, type, flags, stream and payload.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Reads frames until one of `kind` is there; returns its payload.
+async fn frame_of(stream: &mut TcpStream, kind: u8) -> Vec<u8> {
+    let reading = async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            stream.read_exact(&mut payload).await.unwrap();
+            if head[3] == kind {
+                return payload;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading)
+        .await
+        .expect("the server hangs")
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_to_those_who_begin_with_it() {
+    let server = start(Config::default());
+    let mut stream = server.connect().await;
+    // One byte, so that the server cannot tell yet; then the rest.
+    stream.write_all(&PREFACE[..1]).await.unwrap();
+    tokio::task::yield_now().await;
+    stream.write_all(&PREFACE[1..]).await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    // GET / http x, with the last one as a literal.
+    let head = [0x82, 0x86, 0x44, 13]
+        .into_iter()
+        .chain(*b"/_firn/health")
+        .chain([0x41, 1, b'x'])
+        .collect::<Vec<u8>>();
+    stream.write_all(&frame(1, 0x5, 1, &head)).await.unwrap();
+    let body = frame_of(&mut stream, 0).await;
+    assert_eq!(body, br#"{"status":"ok"}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_http_2_connections_and_silent_ones_are_ended() {
+    let server = start(Config {
+        head_timeout_s: 5,
+        ..Config::default()
+    });
+    let mut silent = server.connect().await;
+    assert_eq!(read_to_end_patiently(&mut silent).await, "");
+    let mut half = server.connect().await;
+    half.write_all(b"P").await.unwrap();
+    assert_eq!(read_to_end_patiently(&mut half).await, "");
+
+    let mut idle = server.connect().await;
+    idle.write_all(PREFACE).await.unwrap();
+    idle.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    // GOAWAY, and then the end.
+    let answer = {
+        let mut answer = Vec::new();
+        let _ = idle.read_to_end(&mut answer).await;
+        answer
+    };
+    assert!(
+        answer
+            .windows(6)
+            .any(|bytes| bytes[3..] == [7, 0, 0] && bytes[..2] == [0, 0]),
+        "{answer:?}"
+    );
+}

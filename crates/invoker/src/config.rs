@@ -10,6 +10,12 @@ use crate::SnapStart;
 pub struct Config {
     /// Invocations running at once per account; more are throttled. Default 1000, as on AWS.
     pub account_concurrency: u32,
+    /// New environments that one function may be given in ten seconds, apart from provisioned ones;
+    /// who needs another is throttled. 0 means any number. Default 1000, as on AWS.
+    pub environments_per_10_s: u32,
+    /// Requests per second for each unit of concurrency, of the account or of what is reserved for
+    /// the function; more are throttled. 0 means any number; AWS has 10. Default 0.
+    pub requests_per_second_per_concurrency: u32,
     /// Length of the init phase. Default 10,000, as on AWS.
     pub init_timeout_ms: u64,
     /// How long an environment stays thawed after its runtime asked for the next event, so that a
@@ -36,7 +42,8 @@ pub struct Config {
     pub limit_cpu: bool,
     /// Processes and threads per environment. Default 1024, as on AWS.
     pub max_processes: u32,
-    /// Time between SIGTERM and SIGKILL when an idle environment ends. Default 300.
+    /// Time between SIGTERM and SIGKILL when an idle environment without extensions ends. Default 0,
+    /// as on AWS: it is killed at once. With extensions AWS's times apply.
     pub shutdown_grace_ms: u64,
     /// How long a stopping server waits for running invocations. Default 20.
     pub drain_s: u64,
@@ -49,6 +56,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             account_concurrency: 1000,
+            environments_per_10_s: 1000,
+            requests_per_second_per_concurrency: 0,
             init_timeout_ms: 10_000,
             freeze_grace_ms: 10,
             idle_timeout_s: 600,
@@ -61,7 +70,7 @@ impl Default for Config {
             max_connections: 32,
             limit_cpu: false,
             max_processes: 1024,
-            shutdown_grace_ms: 300,
+            shutdown_grace_ms: 0,
             drain_s: 20,
             snapstart: SnapStart::default(),
         }

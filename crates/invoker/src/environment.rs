@@ -2,9 +2,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use clock::Clock;
 use sandbox::{Exit, Process, Sandbox};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::extensions::{Companions, ExtensionFault, Reason};
 use crate::hooks::EndpointGuard;
 use crate::invoker::Invoker;
 use crate::output::{Capture, platform};
@@ -30,6 +32,8 @@ pub(crate) struct Environment {
     pub restored: Option<Restored>,
     /// What it was thawed from.
     pub origin: Option<Origin>,
+    /// Its extensions, if it has any.
+    pub companions: Option<Box<Companions>>,
     pub deliveries: u64,
     woken: Instant,
     sandbox: Sandbox,
@@ -145,6 +149,7 @@ pub(crate) struct Parts {
     pub init_duration: Option<Duration>,
     pub restored: Option<Restored>,
     pub origin: Option<Origin>,
+    pub companions: Option<Box<Companions>>,
     pub sandbox: Sandbox,
     pub process: Arc<Process>,
     pub lease: MemoryLease,
@@ -164,6 +169,7 @@ impl Environment {
             init_duration: parts.init_duration,
             restored: parts.restored,
             origin: parts.origin,
+            companions: parts.companions,
             deliveries: 0,
             woken: Instant::now(),
             sandbox: parts.sandbox,
@@ -212,6 +218,12 @@ impl Environment {
         self.woken
     }
 
+    /// A process that it cannot do without has ended.
+    pub fn is_broken(&self) -> bool {
+        let broken = |companions: &Companions| companions.extensions.is_broken();
+        self.exchange.is_closed() || self.companions.as_deref().is_some_and(broken)
+    }
+
     pub fn process(&self) -> &Arc<Process> {
         &self.process
     }
@@ -247,14 +259,33 @@ impl Environment {
         self.lease.leaving = true;
     }
 
-    /// Asks the runtime to end with SIGTERM, then kills what is left after `grace`.
-    pub async fn end(mut self: Box<Self>, grace: Duration) {
-        let thawed = self.wake();
+    /// Asks the runtime to end with SIGTERM, then kills what is left after `grace`. Extensions are
+    /// asked too, and have the time that AWS gives them.
+    pub async fn end(mut self: Box<Self>, grace: Duration, clock: Clock) {
+        if self.companions.is_some() {
+            return self.shut_down(Reason::Spindown, &clock).await;
+        }
+        // Who is not asked needs not to be woken.
+        let thawed = !grace.is_zero() && self.wake();
         self.entry.set(EnvironmentState::Ending);
         if thawed && !grace.is_zero() && !self.exchange.is_closed() {
             const SIGTERM: i32 = 15;
             if self.process.signal(SIGTERM).is_ok() {
                 let _ = tokio::time::timeout(grace, self.process.wait()).await;
+            }
+        }
+        self.kill().await;
+    }
+
+    /// Ends it for this reason, after its extensions were told.
+    pub async fn shut_down(mut self: Box<Self>, reason: Reason, clock: &Clock) {
+        if let Some(companions) = self.companions.take() {
+            let awake = self.wake();
+            self.entry.set(EnvironmentState::Ending);
+            if awake {
+                companions
+                    .shut_down(Some(&self.process), reason, clock)
+                    .await;
             }
         }
         self.kill().await;
@@ -274,6 +305,15 @@ impl Environment {
         capture.drain();
         capture.flush();
         drop(lease);
+    }
+}
+
+impl From<ExtensionFault> for Crash {
+    fn from(fault: ExtensionFault) -> Self {
+        Self {
+            error_type: fault.error_type,
+            message: fault.message,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn describe(exit: &Exit) -> String {
     }
 }
 
-fn name(signal: i32) -> String {
+pub(crate) fn name(signal: i32) -> String {
     let name = match signal {
         1 => "hangup",
         2 => "interrupt",

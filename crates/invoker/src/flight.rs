@@ -1,5 +1,7 @@
 //! One invocation on one environment, from the event to the REPORT line.
 
+mod extended;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,17 +10,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::Permit;
 use crate::environment::{Crash, Environment, Restored};
+use crate::extensions::ExtensionFault;
 use crate::invoker::Invoker;
 use crate::output::Capture;
-use crate::output::platform::{Finished, Status, Writer};
+use crate::output::platform::{Details, Finished, Status, Writer};
 use crate::runtime_api::{
     Answer, Chunk, Event, StreamError, StreamFault, StreamSource, Undelivered,
 };
 use crate::start::{FailedInit, InitFault, error_body, silent_capture};
 use crate::trace::Trace;
 use crate::{
-    Function, FunctionError, Invocation, Mode, Outcome, Payload, Report, ResponseStream, StreamEnd,
-    StreamItem,
+    Function, FunctionError, Invocation, Measurement, Metric, Mode, Outcome, Payload, Report,
+    ResponseStream, StreamEnd, StreamItem,
 };
 
 /// An invocation that its runtime has, or is about to get.
@@ -35,6 +38,7 @@ pub(crate) struct Flight {
 /// What the log and the outcome need to know at the end.
 struct Notes {
     request_id: String,
+    invoked_arn: String,
     trace: Trace,
     timeout: Duration,
     init_duration: Option<Duration>,
@@ -63,6 +67,8 @@ pub(crate) struct Grounded {
 pub(crate) enum Landing {
     Answer(Answer),
     TimedOut,
+    /// An extension broke the environment.
+    Extension(ExtensionFault),
 }
 
 impl Flight {
@@ -72,7 +78,7 @@ impl Flight {
         mut environment: Box<Environment>,
         ticketed: Ticketed,
     ) -> Result<Self, Box<Grounded>> {
-        if !environment.wake() || environment.exchange.is_closed() {
+        if !environment.wake() || environment.is_broken() {
             return Err(Box::new(Grounded {
                 environment,
                 ticketed,
@@ -107,6 +113,10 @@ impl Flight {
                 .start(now, &invocation.request_id, &function.version),
             invocation.want_tail,
         );
+        if let Some(companions) = &environment.companions {
+            let invoked = (&*invocation.request_id, &*function.version);
+            extended::tell_start(companions, now, invoked, &trace);
+        }
         let answer = match environment.exchange.deliver(Arc::clone(&event)) {
             Ok(answer) => answer,
             Err(Undelivered) => {
@@ -123,6 +133,9 @@ impl Flight {
                 }));
             }
         };
+        if let Some(companions) = &environment.companions {
+            extended::announce(companions, &event);
+        }
         let notes = Notes {
             init_duration: environment.init_duration.take(),
             restored: environment.restored.take(),
@@ -142,6 +155,9 @@ impl Flight {
 
     /// Waits for the runtime. May be dropped and called again.
     pub async fn land(&mut self) -> Landing {
+        if self.environment.companions.is_some() {
+            return extended::land(self).await;
+        }
         match tokio::time::timeout_at(self.deadline.into(), &mut self.answer).await {
             Ok(Ok(answer)) => Landing::Answer(answer),
             // The exchange, held by the environment, answers before it drops the sender.
@@ -158,7 +174,7 @@ impl Flight {
         }) = landing
         else {
             let verdict = Verdict::of(landing, &self);
-            return self.finish(verdict);
+            return self.finish(verdict).await;
         };
         match self.notes.mode {
             Mode::Streaming => self.stream(chunks, content_type),
@@ -168,7 +184,10 @@ impl Flight {
 
     /// Composes the outcome and lets go of the environment. The log is completed before the answer
     /// only if the answer needs it.
-    fn finish(self, verdict: Verdict) -> Outcome {
+    async fn finish(self, verdict: Verdict) -> Outcome {
+        if self.environment.companions.is_some() {
+            return Box::pin(extended::finish(self, verdict)).await;
+        }
         let Self {
             invoker,
             environment,
@@ -178,6 +197,8 @@ impl Flight {
             ..
         } = self;
         let mut report = notes.report(began, &verdict.status);
+        let failed = verdict.function_error.is_some();
+        notes.measure(&invoker, &environment.function, &report, failed);
         if verdict.keep {
             invoker.expect_back(&environment.key);
         }
@@ -232,7 +253,7 @@ impl Flight {
         // In a task of its own, so that it goes on when the caller goes away.
         tasks.spawn(async move {
             let verdict = self.collect(chunks, content_type).await;
-            let _ = sender.send(self.finish(verdict));
+            let _ = sender.send(self.finish(verdict).await);
         });
         // The task always sends; it cannot be cancelled while this runtime lives.
         receiver.await.unwrap_or_else(|_| Outcome::server_stopped())
@@ -265,7 +286,7 @@ impl Flight {
             let verdict = self.forward(chunks, &sender).await;
             let error_type = verdict.error_type.clone();
             let failed = verdict.function_error.is_some();
-            let outcome = self.finish(verdict);
+            let outcome = self.finish(verdict).await;
             let end = StreamEnd {
                 function_error: outcome.function_error,
                 error_type,
@@ -287,13 +308,20 @@ impl Flight {
 
     async fn forward(&self, mut chunks: StreamSource, to: &mpsc::Sender<StreamItem>) -> Verdict {
         let forwarding = async {
+            let mut produced_bytes = 0;
             loop {
                 match chunks.next().await {
                     Chunk::Data(data) => {
+                        produced_bytes += data.len();
                         // A caller that went away does not stop the function.
                         let _ = to.send(StreamItem::Chunk(data)).await;
                     }
-                    Chunk::End(None) => return Verdict::success(Bytes::new(), None),
+                    Chunk::End(None) => {
+                        return Verdict {
+                            produced_bytes,
+                            ..Verdict::success(Bytes::new(), None)
+                        };
+                    }
                     Chunk::End(Some(error)) => return Verdict::reported(error),
                     Chunk::Broken(fault) => return self.broken_stream(fault),
                 }
@@ -347,6 +375,7 @@ pub(crate) fn without_environment(
     };
     let mut report = notes.report(began, &verdict.status);
     report.max_memory_mb = Some(0);
+    notes.measure(invoker, function, &report, true);
     let capture = silent_capture(invoker, failed.stream.clone());
     let writer = Writer::of(function);
     capture.begin(
@@ -391,6 +420,7 @@ impl Notes {
     fn new(invocation: &Invocation, trace: Trace, function: &Function, invoker: &Invoker) -> Self {
         Self {
             request_id: invocation.request_id.clone(),
+            invoked_arn: invocation.invoked_arn.clone(),
             trace,
             timeout: function.timeout,
             init_duration: None,
@@ -399,6 +429,38 @@ impl Notes {
             mode: invocation.mode,
             max_response_bytes: invoker.config().max_response_bytes,
         }
+    }
+
+    /// Tells what AWS counts per invocation. Errors and throttles count as zeros, too, so that their
+    /// averages are rates.
+    fn measure(&self, invoker: &Invoker, function: &Function, report: &Report, failed: bool) {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+        let values = [
+            (Metric::Invocations, 1.0),
+            (Metric::Errors, f64::from(u8::from(failed))),
+            (Metric::Throttles, 0.0),
+            (Metric::Duration, ms(report.duration)),
+            (
+                Metric::InitDuration,
+                ms(report.init_duration.unwrap_or_default()),
+            ),
+            (
+                Metric::RestoreDuration,
+                ms(report.restore_duration.unwrap_or_default()),
+            ),
+        ];
+        let known = match (report.init_duration, report.restore_duration) {
+            (None, None) => &values[..4],
+            (Some(_), None) => &values[..5],
+            // A restored environment had no init of its own.
+            (_, Some(_)) => &[values[0], values[1], values[2], values[3], values[5]],
+        };
+        invoker.measure(&Measurement::of_invocation(
+            function,
+            &self.invoked_arn,
+            invoker.clock().now(),
+            known,
+        ));
     }
 
     fn report(&self, began: Instant, status: &Status) -> Report {
@@ -455,6 +517,7 @@ impl Ending {
             report,
             memory_mb,
             trace: sampled.map(|(root, segment)| (root.as_str(), segment.as_str())),
+            details: Details::default(),
         };
         writer.finish(now, &finished, |line| capture.push(now, Some(line)));
     }
@@ -469,6 +532,8 @@ struct Verdict {
     status: Status,
     /// For the log, when the platform had to step in.
     message: Option<String>,
+    /// Bytes of the runtime's answer.
+    produced_bytes: usize,
     /// The environment can serve others.
     keep: bool,
 }
@@ -478,6 +543,7 @@ impl Verdict {
         let request_id = &flight.notes.request_id;
         match landing {
             Landing::TimedOut => Self::timed_out(&flight.notes),
+            Landing::Extension(fault) => Self::crashed(&fault.into(), request_id),
             Landing::Answer(answer) => match answer {
                 Answer::Response { body, content_type } => Self::success(body, content_type),
                 // Streams are taken apart before.
@@ -504,6 +570,7 @@ impl Verdict {
 
     fn success(payload: Bytes, content_type: Option<String>) -> Self {
         Self {
+            produced_bytes: payload.len(),
             payload,
             content_type,
             function_error: None,
@@ -517,6 +584,7 @@ impl Verdict {
     /// The function failed, in its runtime's own words.
     fn reported(error: StreamError) -> Self {
         Self {
+            produced_bytes: error.body.len(),
             payload: error.body,
             content_type: None,
             function_error: Some(FunctionError::Unhandled),
@@ -555,6 +623,7 @@ impl Verdict {
             error_type: Some(crash.error_type.to_owned()),
             status: Status::Error(crash.error_type.to_owned()),
             message: Some(crash.message.clone()),
+            produced_bytes: 0,
             keep: false,
         }
     }
@@ -576,6 +645,7 @@ impl Verdict {
             error_type: Some(ERROR_TYPE.to_owned()),
             status: Status::Timeout,
             message: Some(message),
+            produced_bytes: 0,
             keep: false,
         }
     }
@@ -590,6 +660,7 @@ mod tests {
     fn notes() -> Notes {
         Notes {
             request_id: "id".into(),
+            invoked_arn: String::new(),
             trace: Trace::of(None, false, Timestamp::default()),
             timeout: Duration::from_secs(3),
             init_duration: None,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Development;
+
 /// One immutable revision of one version of a function: everything an environment is built from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Function {
@@ -41,6 +43,17 @@ pub struct Function {
     /// Hash of the package, in any spelling: part of a snapshot's identity.
     #[serde(default)]
     pub code_sha256: String,
+    /// Its code is a folder that somebody is working on.
+    #[serde(default)]
+    pub development: Option<Development>,
+}
+
+impl Function {
+    /// Whether a debugger may look into its environments.
+    pub fn is_debugged(&self) -> bool {
+        self.development
+            .is_some_and(|development| development.debugged)
+    }
 }
 
 /// How the log lines of a function and of the platform are written.
@@ -73,6 +86,9 @@ impl Function {
     }
 }
 
+/// No revision ends like this.
+const PROVISIONED: &str = "+provisioned";
+
 impl FunctionKey {
     pub fn new(arn: &str, version: &str, revision_id: &str) -> Self {
         let mut text = String::with_capacity(arn.len() + version.len() + revision_id.len() + 2);
@@ -80,6 +96,15 @@ impl FunctionKey {
             text.push_str(part);
         }
         Self(text.into())
+    }
+
+    /// The key of this revision's provisioned environments, which are pooled apart.
+    pub(crate) fn provisioned(&self) -> Self {
+        Self(format!("{}{PROVISIONED}", self.0).into())
+    }
+
+    pub(crate) fn is_provisioned(&self) -> bool {
+        self.0.ends_with(PROVISIONED)
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clock::Timestamp;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::Function;
+use crate::{Function, MetricsHook};
 
 /// What the assembly lends the invoker, so that it needs to know neither the logs service, nor the
 /// credentials, nor the gateway.
@@ -13,6 +13,8 @@ use crate::Function;
 pub struct Hooks {
     /// Takes log events. Called on the reader's task and must not block.
     pub logs: Arc<dyn Fn(LogBatch) + Send + Sync>,
+    /// Takes what was measured. Called on the way of an invocation.
+    pub metrics: MetricsHook,
     /// Credentials of the function's role, asked for once per environment.
     pub credentials: Arc<dyn Fn(&Function) -> Credentials + Send + Sync>,
     /// Serves the AWS endpoint that the environment sees at `127.0.0.1:4566`. The listener lives in
@@ -22,10 +24,12 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Drops logs, gives empty credentials and serves no endpoint. For tests and tools.
+    /// Drops logs and measurements, gives empty credentials and serves no endpoint. For tests and
+    /// tools.
     pub fn none() -> Self {
         Self {
             logs: Arc::new(|_| {}),
+            metrics: Arc::new(|_| {}),
             credentials: Arc::new(|_| Credentials::default()),
             endpoint: Arc::new(|_, _| EndpointGuard::none()),
         }

@@ -122,10 +122,17 @@ pub enum InvokeError {
 }
 
 /// The `Reason` of a TooManyRequestsException.
+#[expect(clippy::enum_variant_names, reason = "the names are AWS's")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThrottleReason {
+    /// As many invocations run as may, without those that have places reserved.
     ConcurrentInvocationLimitExceeded,
+    /// As many invocations of the function run as were reserved for it.
     ReservedFunctionConcurrentInvocationLimitExceeded,
+    /// Too many requests per second, or more new environments than a function may be given.
+    FunctionInvocationRateLimitExceeded,
+    /// Too many requests per second for what was reserved.
+    ReservedFunctionInvocationRateLimitExceeded,
 }
 
 impl ThrottleReason {
@@ -135,6 +142,16 @@ impl ThrottleReason {
             Self::ReservedFunctionConcurrentInvocationLimitExceeded => {
                 "ReservedFunctionConcurrentInvocationLimitExceeded"
             }
+            Self::FunctionInvocationRateLimitExceeded => "FunctionInvocationRateLimitExceeded",
+            Self::ReservedFunctionInvocationRateLimitExceeded => {
+                "ReservedFunctionInvocationRateLimitExceeded"
+            }
         }
+    }
+
+    /// When it makes sense to ask again: buckets have filled up a little by then, and most
+    /// invocations are done.
+    pub const fn retry_after(self) -> Duration {
+        Duration::from_secs(1)
     }
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -7,24 +8,28 @@ use clock::Clock;
 use sandbox::Sandboxes;
 use tokio::sync::oneshot;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Permit, Place, Rate};
+use crate::debugger::{Debuggers, PATIENCE};
 use crate::environment::{Environment, MemoryLease};
+use crate::extensions::Reason;
 use crate::flight::{Flight, Grounded, Landing, Ticketed, without_environment};
 use crate::janitor::Janitor;
 use crate::output::platform::Phase;
 use crate::placement::{Action, Grant, Placed, Placement, Ticket};
+use crate::provisioned::{self, INIT_FAILURE};
 use crate::runtime_api::{Back, Limits};
 use crate::snapshots::{Restoration, Snapshots};
 use crate::start::{self, FailedInit, Start, StartFailure};
 use crate::status::{EnvironmentState, Registry};
 use crate::tasks::Tasks;
 use crate::{
-    Config, EnvironmentStatus, Function, FunctionKey, Hooks, Invocation, InvokeError, Outcome,
-    PhaseMetrics, Runtimes, SnapshotError, SnapshotOutcome, SnapshotStatus,
+    Config, EnvironmentStatus, Function, FunctionKey, Hooks, Invocation, InvokeError, Measurement,
+    Outcome, PhaseMetrics, Runtimes, SnapshotError, SnapshotOutcome, SnapshotStatus,
+    ThrottleReason,
 };
 
-type Line = Placement<Box<Environment>, StartFailure>;
-type Granted = Grant<Box<Environment>, StartFailure>;
+pub(crate) type Line = Placement<Box<Environment>, StartFailure>;
+pub(crate) type Granted = Grant<Box<Environment>, StartFailure>;
 
 /// Runs functions: admits, places, starts, meters, logs, freezes and ends.
 pub struct Invoker {
@@ -36,6 +41,7 @@ pub struct Invoker {
     clock: Clock,
     hooks: Hooks,
     admission: Admission,
+    debuggers: Debuggers,
     placement: Mutex<Line>,
     snapshots: Option<Arc<Snapshots>>,
     janitor: Arc<Janitor>,
@@ -46,7 +52,7 @@ pub struct Invoker {
 
 /// A runtime that has answered is expected to ask for more within this time, which is about what
 /// a cold start takes; who waits in line counts on it only that long.
-const EXPECTED_BACK: Duration = Duration::from_millis(100);
+pub(crate) const EXPECTED_BACK: Duration = Duration::from_millis(100);
 /// An environment whose runtime died just before it got the event is replaced; not for ever.
 const MAX_DEPARTURES: usize = 8;
 
@@ -82,13 +88,18 @@ impl Invoker {
         clock: Clock,
         hooks: Hooks,
     ) -> Arc<Self> {
-        let placement = Placement::new(
+        let mut placement = Placement::new(
             config.effective_parallel_starts(),
             config.effective_memory_budget_mb(),
         );
+        if config.environments_per_10_s > 0 {
+            let environments = u64::from(config.environments_per_10_s);
+            placement.limit_scaling(Rate::new(environments, Duration::from_secs(10)));
+        }
         let invoker = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
-            admission: Admission::new(config.account_concurrency),
+            admission: Admission::new(&config),
+            debuggers: Debuggers::default(),
             snapshots: images
                 .map(|images| Snapshots::new(config.snapstart.clone(), images, &sandboxes)),
             placement: Mutex::new(placement),
@@ -119,7 +130,43 @@ impl Invoker {
         invocation: Invocation,
     ) -> Result<Outcome, InvokeError> {
         self.check_open()?;
-        let permit = self.admission.admit(&function)?;
+        let (place, mut invocation) = (Place::from(&*function), invocation);
+        let gate = self.admission.gate(place);
+        let stand = gate.stand(&function);
+        for _ in 0..MAX_DEPARTURES {
+            let provisioned = match &stand {
+                Some(stand) => self.take_provisioned(&gate, stand).await,
+                None => None,
+            };
+            let Some((environment, permit)) = provisioned else {
+                if let Some(stand) = &stand {
+                    stand.spillovers.fetch_add(1, Ordering::Relaxed);
+                }
+                let permit = self.admission.admit(&gate)?;
+                self.measure_admission(&function, &invocation, &permit, stand.is_some());
+                return self.invoke_on_demand(function, invocation, permit).await;
+            };
+            self.measure_admission(&function, &invocation, &permit, false);
+            let ticketed = Ticketed {
+                invocation,
+                permit,
+                began: Instant::now(),
+            };
+            match self.depart(environment, ticketed) {
+                Ok(flight) => return Ok(self.fly(flight).await),
+                Err(unserved) => invocation = unserved.invocation,
+            }
+        }
+        Err(InvokeError::NoCapacity)
+    }
+
+    /// Runs the function in an environment that invocations have started, or start.
+    async fn invoke_on_demand(
+        self: &Arc<Self>,
+        function: Arc<Function>,
+        invocation: Invocation,
+        permit: Permit,
+    ) -> Result<Outcome, InvokeError> {
         let key = function.key();
         let mut ticketed = Ticketed {
             invocation,
@@ -129,6 +176,10 @@ impl Invoker {
         for _ in 0..MAX_DEPARTURES {
             let environment = match self.place(&key, &function).await? {
                 Grant::Environment(environment) => environment,
+                Grant::Throttled => {
+                    let reason = ThrottleReason::FunctionInvocationRateLimitExceeded;
+                    return Err(InvokeError::TooManyRequests { reason });
+                }
                 Grant::Failed(StartFailure::Unable(err)) => {
                     self.lost(&key, false);
                     return Err(err);
@@ -141,20 +192,29 @@ impl Invoker {
             };
             // Only now does its time run: waiting for an environment is not the function's fault.
             ticketed.began = Instant::now();
-            match Flight::depart(self, environment, ticketed) {
+            match self.depart(environment, ticketed) {
                 Ok(flight) => return Ok(self.fly(flight).await),
-                Err(grounded) => {
-                    let Grounded {
-                        environment,
-                        ticketed: unserved,
-                    } = *grounded;
-                    self.lost(&key, false);
-                    self.tasks.spawn(environment.kill());
-                    ticketed = unserved;
-                }
+                Err(unserved) => ticketed = *unserved,
             }
         }
         Err(InvokeError::NoCapacity)
+    }
+
+    /// Hands the event to an environment. One that turns out to be dead is ended.
+    fn depart(
+        self: &Arc<Self>,
+        environment: Box<Environment>,
+        ticketed: Ticketed,
+    ) -> Result<Flight, Box<Ticketed>> {
+        Flight::depart(self, environment, ticketed).map_err(|grounded| {
+            let Grounded {
+                environment,
+                ticketed,
+            } = *grounded;
+            self.lost(&environment.key, false);
+            self.tasks.spawn(environment.kill());
+            Box::new(ticketed)
+        })
     }
 
     /// Starts an environment ahead of the first invocation, unless there is one.
@@ -168,6 +228,7 @@ impl Invoker {
     /// when they are done.
     pub fn retire(&self, key: &FunctionKey) {
         let ended = self.with_placement(|placement| placement.retire(key));
+        self.debuggers.forget(key);
         self.end_all(ended);
     }
 
@@ -270,6 +331,14 @@ impl Invoker {
         &self.config
     }
 
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.this)
+    }
+
     pub(crate) fn sandboxes(&self) -> &Sandboxes {
         &self.sandboxes
     }
@@ -280,6 +349,11 @@ impl Invoker {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Hands on what was measured, by the invoker or on its behalf.
+    pub fn measure(&self, measurement: &Measurement<'_>) {
+        (self.hooks.metrics)(measurement);
     }
 
     pub(crate) fn hooks(&self) -> &Hooks {
@@ -323,15 +397,19 @@ impl Invoker {
 
     /// A runtime's process ended. If its environment is idle nobody else would notice.
     pub(crate) fn runtime_ended(&self, key: &FunctionKey, id: u64) {
+        let kept = key.provisioned();
         let idle = self.with_placement(|placement| {
-            let taken = placement.take_idle(key, id);
-            if taken.is_some() {
+            // A restored one does not know in which of the two pools it is.
+            [key, &kept].into_iter().find_map(|key| {
+                let taken = placement.take_idle(key, id)?;
                 placement.lost(key, true);
-            }
-            taken
+                Some(taken)
+            })
         });
         if let Some((environment, _)) = idle {
-            self.tasks.spawn(environment.kill());
+            let clock = self.clock.clone();
+            self.tasks
+                .spawn(async move { environment.shut_down(Reason::Failure, &clock).await });
         }
         if let Some(snapshots) = &self.snapshots {
             snapshots.parked_ended(self, key, id);
@@ -363,10 +441,14 @@ impl Invoker {
         }
         let mut back = environment.exchange.back();
         let mut returning = true;
-        let mut came = tokio::time::timeout(EXPECTED_BACK, &mut back).await;
+        let expected = match key.is_provisioned() {
+            true => provisioned::EXPECTED_BACK,
+            false => EXPECTED_BACK,
+        };
+        let mut came = tokio::time::timeout(expected, &mut back).await;
         if came.is_err() {
             returning = false;
-            self.with_placement(|placement| placement.late(&key));
+            self.late(&key);
             // AWS lets the time after the answer count as the invocation's own.
             came = tokio::time::timeout(environment.function.timeout, back).await;
         }
@@ -376,6 +458,11 @@ impl Invoker {
             self.lost(&key, returning);
             environment.kill().await;
         }
+    }
+
+    /// It was expected back and is not yet.
+    pub(crate) fn late(&self, key: &FunctionKey) {
+        self.with_placement(|placement| placement.late(key));
     }
 
     fn check_open(&self) -> Result<(), InvokeError> {
@@ -476,7 +563,23 @@ impl Invoker {
         }
     }
 
-    fn release(&self, environment: Box<Environment>, returning: bool) {
+    /// Waits for an environment that is about to come back. `None` if it does not.
+    pub(crate) async fn await_turn(
+        self: &Arc<Self>,
+        key: &FunctionKey,
+        ticket: Ticket,
+        receiver: oneshot::Receiver<Granted>,
+    ) -> Option<Granted> {
+        let mut place = PlaceInLine {
+            invoker: self,
+            key,
+            ticket,
+            receiver,
+        };
+        place.wait(provisioned::EXPECTED_BACK).await.ok()
+    }
+
+    pub(crate) fn release(&self, environment: Box<Environment>, returning: bool) {
         let (key, id, now) = (environment.key.clone(), environment.id(), Instant::now());
         environment.entry.set(EnvironmentState::Idle);
         let unwanted = self.with_placement(|placement| {
@@ -494,19 +597,19 @@ impl Invoker {
         }
     }
 
-    fn lost(&self, key: &FunctionKey, was_returning: bool) {
+    pub(crate) fn lost(&self, key: &FunctionKey, was_returning: bool) {
         self.with_placement(|placement| placement.lost(key, was_returning));
     }
 
-    fn end_all(&self, environments: impl IntoIterator<Item = Box<Environment>>) {
+    pub(crate) fn end_all(&self, environments: impl IntoIterator<Item = Box<Environment>>) {
         for environment in environments {
             self.tasks
-                .spawn(environment.end(self.config.shutdown_grace()));
+                .spawn(environment.end(self.config.shutdown_grace(), self.clock.clone()));
         }
     }
 
     /// Changes the placement and does what follows from the change.
-    fn with_placement<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
+    pub(crate) fn with_placement<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
         let mut placement = self.lock_placement();
         let result = change(&mut placement);
         let actions = placement.actions();
@@ -526,6 +629,7 @@ impl Invoker {
                 };
                 self.tasks.spawn(invoker.start(key, function));
             }
+            Action::Remind(at) => self.remind(at),
             Action::Yield(memory_mb) => {
                 if let Some(snapshots) = &self.snapshots {
                     snapshots.yield_memory(self, memory_mb);
@@ -534,21 +638,26 @@ impl Invoker {
             Action::End(mut environment) => {
                 environment.mark_leaving();
                 self.tasks
-                    .spawn(environment.end(self.config.shutdown_grace()));
+                    .spawn(environment.end(self.config.shutdown_grace(), self.clock.clone()));
             }
         }
     }
 
     /// One start, from its turn to the environment in the pool.
     async fn start(self: Arc<Self>, key: FunctionKey, function: Arc<Function>) {
+        let (phase, limit) = match key.is_provisioned() {
+            true => (Phase::Provisioned, provisioned::init_limit(&function)),
+            false if function.is_debugged() => (Phase::Init, PATIENCE),
+            false => (Phase::Init, self.config.init_timeout()),
+        };
         let start = Start {
             invoker: Arc::clone(&self),
             lease: MemoryLease::new(&self, function.memory_mb),
             key: key.clone(),
             function,
             stream: None,
-            phase: Phase::Init,
-            limit: self.config.init_timeout(),
+            phase,
+            limit,
         };
         let mut starting = Box::pin(Arc::clone(&self).bring_up(start));
         let turn = tokio::time::timeout(self.config.start_turn(), &mut starting).await;
@@ -559,6 +668,7 @@ impl Invoker {
         };
         match started {
             Ok(environment) => self.add(&key, environment),
+            Err(failure) if key.is_provisioned() => self.kept_start_failed(&key, failure),
             Err(failure) => {
                 let unreported =
                     self.with_placement(|placement| placement.start_failed(&key, failure));
@@ -569,12 +679,38 @@ impl Invoker {
         }
     }
 
+    /// The environment is made again later; until then the status tells why it is missing.
+    fn kept_start_failed(&self, key: &FunctionKey, failure: StartFailure) {
+        let reason = match &failure {
+            StartFailure::Init(_) => INIT_FAILURE.to_owned(),
+            StartFailure::Unable(err) => {
+                tracing::warn!(
+                    function = %key,
+                    error = err as &dyn std::error::Error,
+                    "a provisioned environment could not be started",
+                );
+                match err {
+                    // Says what to install.
+                    InvokeError::Runtime(cause) => cause.to_string(),
+                    other => other.to_string(),
+                }
+            }
+        };
+        // Before the next start: it holds the memory of the one that failed.
+        drop(failure);
+        let again = self.with_placement(|placement| placement.kept_start_failed(key, &reason));
+        if let Some(again) = again {
+            self.remind(again);
+        }
+    }
+
     /// An environment from the function's snapshot, if it has one, else by a cold start.
     async fn bring_up(self: Arc<Self>, start: Start) -> Result<Box<Environment>, StartFailure> {
         let Some(snapshots) = self
             .snapshots
             .as_ref()
             .filter(|snapshots| snapshots.wants(&start.function))
+            .filter(|_| start.function.development.is_none())
         else {
             return start::cold(start).await;
         };
@@ -591,8 +727,12 @@ impl Invoker {
         started
     }
 
-    fn add(&self, key: &FunctionKey, environment: Box<Environment>) {
+    fn add(&self, key: &FunctionKey, mut environment: Box<Environment>) {
         let (id, now) = (environment.id(), Instant::now());
+        if key.is_provisioned() {
+            // It was restored ahead of all invocations, and is on none's bill.
+            environment.restored = None;
+        }
         environment.entry.set(EnvironmentState::Idle);
         let unwanted = self.with_placement(|placement| placement.started(key, id, environment));
         match unwanted {
@@ -606,7 +746,9 @@ impl Invoker {
         let Some(since) = self.lock_placement().idle_since(key, id) else {
             return;
         };
-        let frozen = self.registry.state(id) == Some(EnvironmentState::Frozen);
+        // A debugger talks to its environment at any time, so that one rests as it is.
+        let frozen =
+            self.registry.state(id) == Some(EnvironmentState::Frozen) || self.debuggers.holds(key);
         let due = since
             + if frozen {
                 self.config.idle_timeout()
@@ -615,6 +757,10 @@ impl Invoker {
             };
         if Instant::now() < due {
             self.janitor.list(due, id, key);
+            return;
+        }
+        if frozen && key.is_provisioned() {
+            // It stays as it is, however long that is.
             return;
         }
         let taken = self.with_placement(|placement| placement.take_idle(key, id));
@@ -636,6 +782,10 @@ impl Invoker {
                 .janitor
                 .list(since + self.config.idle_timeout(), id, key),
         }
+    }
+
+    pub(crate) fn debuggers(&self) -> &Debuggers {
+        &self.debuggers
     }
 
     fn lock_placement(&self) -> MutexGuard<'_, Line> {
@@ -689,6 +839,7 @@ impl Drop for PlaceInLine<'_> {
             // Granted in the very moment the caller went away: it goes to the next.
             Ok(Grant::Environment(environment)) => self.invoker.release(environment, false),
             Ok(Grant::Failed(_)) => self.invoker.lost(self.key, false),
+            Ok(Grant::Throttled) => {}
             Err(_) => self
                 .invoker
                 .with_placement(|placement| placement.leave(self.key, self.ticket)),

@@ -11,16 +11,20 @@
 
 mod admission;
 mod config;
+mod debugger;
 mod environment;
 mod exit;
+mod extensions;
 mod flight;
 mod function;
 mod hooks;
 mod invocation;
 mod invoker;
 mod janitor;
+mod measurement;
 pub mod output;
 mod placement;
+mod provisioned;
 mod response_stream;
 mod runtime_api;
 pub mod runtimes;
@@ -28,19 +32,23 @@ mod snapshots;
 mod start;
 mod status;
 mod tasks;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod trace;
 mod variables;
 
 pub use config::Config;
+pub use debugger::{Development, PATIENCE};
 pub use function::{Function, FunctionKey, LogFormat};
 pub use hooks::{Credentials, EndpointGuard, EndpointIdentity, Hooks, LogBatch};
 pub use invocation::{
     FunctionError, Invocation, InvokeError, Mode, Outcome, Payload, Report, ThrottleReason,
 };
 pub use invoker::Invoker;
+pub use measurement::{Measurement, Metric, MetricsHook, Unit};
 pub use output::platform::runtime_version_arn;
+pub use provisioned::{FunctionCapacity, ProvisionedStatus, Share};
 pub use response_stream::{ResponseStream, StreamEnd, StreamItem};
 pub use runtimes::{Resolved, RuntimeError, Runtimes, RuntimesConfig};
 pub use snapshots::{
@@ -48,4 +56,5 @@ pub use snapshots::{
     SnapshotOutcome, SnapshotState, SnapshotStatus, SnapshotTier,
 };
 pub use status::{EnvironmentState, EnvironmentStatus};
+pub use telemetry::check_subscription;
 pub use trace::trace_header;

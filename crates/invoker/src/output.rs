@@ -5,12 +5,15 @@
 
 mod capture;
 mod frames;
+mod levels;
 mod lines;
 pub(crate) mod platform;
 mod tail;
 
 pub(crate) use capture::{Capture, Sources, Stream};
-pub use frames::FrameParser;
+pub use frames::{FrameParser, Message};
+pub(crate) use levels::LevelFilter;
+pub use levels::LogLevel;
 pub use lines::LineSplitter;
 
 /// The longest log event; longer ones are cut into several.

@@ -9,18 +9,33 @@
 //!
 //! Starts take turns in the order of arrival over all functions, within two bounds: how many may
 //! be under way, and how much memory all environments may be promised. When memory is short, the
-//! least recently used idle environments of others are ended first; else the line waits.
+//! least recently used idle environments of others are ended first; else the line waits. How fast
+//! one function may get new environments is limited, too: who would need one more is refused.
+//!
+//! A pool that is *kept* ([`crate::provisioned`]) is brought to a size and held there. Its starts
+//! come after those that somebody waits for, its idle environments make room for nobody, and its
+//! line is only for those who wait for one that is about to come back.
 //!
 //! This module is a plain data structure: it decides, the invoker acts. `E` is an environment and
 //! `F` the failure of a start; neither is looked into.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::admission::{Bucket, Rate};
+use crate::provisioned::{NO_MEMORY, Stand, pause_after};
 use crate::{Function, FunctionKey};
+
+/// Kept environments may have this much of the memory, so that others can run at all.
+const KEPT_PERCENT: u64 = 80;
+/// When too many of them have died of late.
+const REPLACEMENT_PAUSE: Duration = Duration::from_secs(1);
+/// Functions that were given an environment of late; more are forgotten when they may have all
+/// again.
+const MAX_IDLE_BUCKETS: usize = 1024;
 
 /// What an invocation in line is given.
 #[derive(Debug)]
@@ -28,6 +43,8 @@ pub(crate) enum Grant<E, F> {
     Environment(E),
     /// A start that failed; the one who waited longest gets to report it.
     Failed(F),
+    /// It would take one more environment than the function may be given at this time.
+    Throttled,
 }
 
 /// What the invoker has to do after a change.
@@ -40,6 +57,8 @@ pub(crate) enum Action<E> {
     /// End parked environments that have this much memory, in MB; [`Placement::freed_parked`]
     /// follows.
     Yield(u64),
+    /// Call [`Placement::attend`] at this time.
+    Remind(Instant),
 }
 
 /// Place in the line of a function.
@@ -60,6 +79,16 @@ pub(crate) struct Placement<E, F> {
     /// Of `promised_mb`, what parked environments hold.
     parked_mb: u64,
     tickets: u64,
+    /// Pools that are kept.
+    kept: Vec<FunctionKey>,
+    /// One of them may lack an environment.
+    attend: bool,
+    /// New environments per function; `None` if they are not limited.
+    scaling: Option<Rate>,
+    /// What is left of it, by ARN.
+    scaled: HashMap<String, Bucket>,
+    /// The zero of the time that the buckets know.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -79,6 +108,20 @@ struct Pool<E, F> {
     busy: usize,
     /// No new environments, and none is kept.
     retired: bool,
+    kept: Option<Kept>,
+}
+
+/// What a kept pool is kept by.
+#[derive(Debug)]
+struct Kept {
+    stand: Arc<Stand>,
+    wanted: usize,
+    /// Starts in a row that failed.
+    failures: u32,
+    /// No start before.
+    paused_until: Option<Instant>,
+    /// Bounds what environments cost that die again and again.
+    replacements: Bucket,
 }
 
 #[derive(Debug)]
@@ -107,7 +150,17 @@ impl<E, F> Placement<E, F> {
             leaving_mb: 0,
             parked_mb: 0,
             tickets: 0,
+            kept: Vec::new(),
+            attend: false,
+            scaling: None,
+            scaled: HashMap::new(),
+            since: Instant::now(),
         }
+    }
+
+    /// Limits how fast each function gets new environments.
+    pub fn limit_scaling(&mut self, scaling: Rate) {
+        self.scaling = Some(scaling);
     }
 
     /// An environment for an invocation: an idle one, or a place in line.
@@ -123,6 +176,73 @@ impl<E, F> Placement<E, F> {
         self.tickets += 1;
         self.wish(key);
         Placed::Waiting(ticket, receiver)
+    }
+
+    /// A kept environment, or a place in line for one that will be back in a moment. `None` if
+    /// there is neither.
+    pub fn request_kept(&mut self, key: &FunctionKey) -> Option<Placed<E, F>> {
+        let ticket = Ticket(self.tickets);
+        let pool = self.pools.get_mut(key).filter(|pool| !pool.retired)?;
+        if let Some(idle) = pool.idle.pop() {
+            pool.busy += 1;
+            return Some(Placed::Environment(idle.environment));
+        }
+        if pool.line.len() >= pool.returning {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        pool.line.push_back((ticket, sender));
+        self.tickets += 1;
+        Some(Placed::Waiting(ticket, receiver))
+    }
+
+    /// Brings a kept pool to a size, and holds it there. Returns what is too much.
+    pub fn keep(&mut self, stand: &Arc<Stand>, wanted: usize) -> Vec<E> {
+        let (key, now) = (&stand.key, self.since.elapsed());
+        if wanted == 0 && !self.pools.contains_key(key) {
+            return Vec::new();
+        }
+        let pool = self.pool(key, &stand.function);
+        match &mut pool.kept {
+            Some(kept) if Arc::ptr_eq(&kept.stand, stand) => {
+                kept.wanted = wanted;
+                // Whoever changes something wants to see whether it helps.
+                kept.paused_until = None;
+                kept.replacements = Bucket::default();
+            }
+            kept => *kept = Some(Kept::new(Arc::clone(stand), wanted)),
+        }
+        pool.retired = wanted == 0;
+        let surplus = pool.surplus().min(pool.idle.len());
+        let ended = pool.idle.drain(..surplus).map(|idle| idle.environment);
+        let ended = ended.collect();
+        pool.publish();
+        if !self.kept.contains(key) {
+            self.kept.push(key.clone());
+        }
+        self.scaled.retain(|_, bucket| !bucket.is_full(now));
+        self.attend = true;
+        self.wish(key);
+        self.forget_if_unused(key);
+        ended
+    }
+
+    /// A start for a kept pool failed. Returns when the next one will be tried.
+    pub fn kept_start_failed(&mut self, key: &FunctionKey, reason: &str) -> Option<Instant> {
+        let pool = self.pools.get_mut(key)?;
+        pool.starting = pool.starting.saturating_sub(1);
+        let kept = pool.kept.as_mut()?;
+        kept.failures = kept.failures.saturating_add(1);
+        let until = Instant::now() + pause_after(kept.failures);
+        kept.paused_until = Some(until);
+        kept.stand.set_failure(Some(reason.into()));
+        self.forget_if_unused(key);
+        Some(until)
+    }
+
+    /// Looks after the kept pools, with the next [`Placement::actions`].
+    pub fn attend(&mut self) {
+        self.attend = true;
     }
 
     /// Someone left the line.
@@ -145,6 +265,13 @@ impl<E, F> Placement<E, F> {
 
     /// Grants turns to start. Call after every change, and perform the actions in order.
     pub fn actions(&mut self) -> Vec<Action<E>> {
+        if self.wishes.is_empty() && !self.attend {
+            return Vec::new();
+        }
+        self.actions_at(Instant::now())
+    }
+
+    fn actions_at(&mut self, now: Instant) -> Vec<Action<E>> {
         let mut actions = Vec::new();
         while self.turns_taken < self.parallel_starts {
             let Some(key) = self.wishes.front().cloned() else {
@@ -163,6 +290,10 @@ impl<E, F> Placement<E, F> {
             if !self.make_room(memory_mb, &key, &mut actions) {
                 break;
             }
+            if !self.may_scale(&function, now) {
+                self.refuse_last(&key);
+                continue;
+            }
             self.promised_mb += memory_mb;
             self.turns_taken += 1;
             // Before the wish goes, or the pool could be forgotten in between.
@@ -173,7 +304,93 @@ impl<E, F> Placement<E, F> {
             self.drop_wish(&key);
             actions.push(Action::Start(key, function));
         }
+        if self.attend && self.wishes.is_empty() {
+            self.attend = false;
+            for key in self.kept.clone() {
+                self.replenish(&key, now, &mut actions);
+            }
+        }
         actions
+    }
+
+    /// Starts what a kept pool lacks, as far as that is possible now.
+    fn replenish(&mut self, key: &FunctionKey, now: Instant, actions: &mut Vec<Action<E>>) {
+        loop {
+            let since = now.saturating_duration_since(self.since);
+            let Some(pool) = self.pools.get(key) else {
+                return;
+            };
+            let Some(kept) = pool.kept.as_ref().filter(|kept| pool.total() < kept.wanted) else {
+                return;
+            };
+            let function = Arc::clone(&pool.function);
+            if kept.paused_until.is_some_and(|until| now < until) {
+                return;
+            }
+            if self.turns_taken >= self.parallel_starts {
+                self.attend = true;
+                return;
+            }
+            let memory_mb = u64::from(function.memory_mb).min(self.budget_mb);
+            if self.kept_mb() + memory_mb > self.budget_mb * KEPT_PERCENT / 100 {
+                kept.stand.set_failure(Some(NO_MEMORY.into()));
+                return;
+            }
+            if !kept.replacements.take(since, kept.replacement_rate()) {
+                let until = now + REPLACEMENT_PAUSE;
+                self.with(key, |pool| pool.pause(until));
+                actions.push(Action::Remind(until));
+                return;
+            }
+            if kept.failures == 0 {
+                // The memory that it has waited for may be had now.
+                kept.stand.set_failure(None);
+            }
+            if !self.make_room(memory_mb, key, actions) {
+                self.attend = true;
+                return;
+            }
+            self.promised_mb += memory_mb;
+            self.turns_taken += 1;
+            self.with(key, |pool| pool.starting += 1);
+            actions.push(Action::Start(key.clone(), function));
+        }
+    }
+
+    /// The memory of all kept environments that are there or on their way.
+    fn kept_mb(&self) -> u64 {
+        let pools = self.kept.iter().filter_map(|key| self.pools.get(key));
+        pools
+            .map(|pool| u64::from(pool.function.memory_mb) * pool.total() as u64)
+            .sum()
+    }
+
+    fn may_scale(&mut self, function: &Function, now: Instant) -> bool {
+        let Some(rate) = self.scaling else {
+            return true;
+        };
+        let now = now.saturating_duration_since(self.since);
+        if let Some(bucket) = self.scaled.get(&function.arn) {
+            return bucket.take(now, rate);
+        }
+        if self.scaled.len() >= MAX_IDLE_BUCKETS {
+            self.scaled.retain(|_, bucket| !bucket.is_full(now));
+        }
+        let bucket = self.scaled.entry(function.arn.clone()).or_default();
+        bucket.take(now, rate)
+    }
+
+    /// Sends the one away who came last, because the wish at the front cannot be met.
+    fn refuse_last(&mut self, key: &FunctionKey) {
+        self.with(key, |pool| {
+            pool.prepare = false;
+            while let Some((_, waiting)) = pool.line.pop_back() {
+                if waiting.send(Grant::Throttled).is_ok() {
+                    break;
+                }
+            }
+        });
+        self.drop_wish(key);
     }
 
     /// A start gives its turn to the next; its environment is still not there.
@@ -186,6 +403,7 @@ impl<E, F> Placement<E, F> {
         self.with(key, |pool| {
             pool.starting = pool.starting.saturating_sub(1);
             pool.busy += 1;
+            pool.recovered();
         });
         self.release(key, id, environment, Instant::now())
     }
@@ -213,7 +431,7 @@ impl<E, F> Placement<E, F> {
         self.forget_if_unused(key);
         match grant {
             Grant::Failed(failure) => Some(failure),
-            Grant::Environment(_) => None,
+            Grant::Environment(_) | Grant::Throttled => None,
         }
     }
 
@@ -271,8 +489,10 @@ impl<E, F> Placement<E, F> {
         let Grant::Environment(environment) = grant else {
             return None;
         };
+        let unwanted = pool.retired || pool.surplus() > 0;
         pool.busy = pool.busy.saturating_sub(1);
-        if pool.retired {
+        if unwanted {
+            pool.publish();
             self.forget_if_unused(key);
             return Some(environment);
         }
@@ -285,6 +505,7 @@ impl<E, F> Placement<E, F> {
                 since,
             },
         );
+        pool.publish();
         None
     }
 
@@ -297,6 +518,7 @@ impl<E, F> Placement<E, F> {
                 &mut pool.busy
             };
             *count = count.saturating_sub(1);
+            pool.publish();
         });
         self.wish(key);
         self.forget_if_unused(key);
@@ -327,6 +549,7 @@ impl<E, F> Placement<E, F> {
         if was_leaving {
             self.leaving_mb = self.leaving_mb.saturating_sub(memory_mb);
         }
+        self.attend |= !self.kept.is_empty();
     }
 
     /// Takes all idle environments of the functions whose key contains `name` out of the pool, to
@@ -336,8 +559,10 @@ impl<E, F> Placement<E, F> {
         for (key, pool) in &mut self.pools {
             if key.as_str().contains(name) {
                 taken.extend(pool.idle.drain(..).map(|idle| idle.environment));
+                pool.publish();
             }
         }
+        self.attend |= !self.kept.is_empty();
         self.pools.retain(|_, pool| !pool.is_unused());
         taken
     }
@@ -358,6 +583,7 @@ impl<E, F> Placement<E, F> {
         let memory_mb = u64::from(memory_mb).min(self.budget_mb);
         self.promised_mb = self.promised_mb.saturating_sub(memory_mb);
         self.parked_mb = self.parked_mb.saturating_sub(memory_mb);
+        self.attend |= !self.kept.is_empty();
     }
 
     /// Memory that is taken without waiting for it; [`Placement::freed`] follows.
@@ -379,9 +605,13 @@ impl<E, F> Placement<E, F> {
     /// Retires everything and sends everyone in line away.
     pub fn close(&mut self) -> Vec<E> {
         self.wishes.clear();
+        self.kept.clear();
         let mut ended = Vec::new();
         for pool in self.pools.values_mut() {
             pool.retired = true;
+            if let Some(kept) = &mut pool.kept {
+                kept.wanted = 0;
+            }
             pool.wishes = 0;
             pool.line.clear();
             ended.extend(
@@ -410,6 +640,12 @@ impl<E, F> Placement<E, F> {
         let Some(pool) = self.pools.get_mut(key) else {
             return;
         };
+        if pool.kept.is_some() {
+            // Nobody waits for a start here: who has no prospects spills over.
+            pool.line.truncate(pool.returning);
+            self.attend = true;
+            return;
+        }
         while pool.line.len() > pool.wishes + pool.starting + pool.returning {
             pool.wishes += 1;
             self.wishes.push_back(key.clone());
@@ -455,7 +691,7 @@ impl<E, F> Placement<E, F> {
         let key = self
             .pools
             .iter()
-            .filter(|(key, _)| *key != except)
+            .filter(|(key, pool)| *key != except && pool.kept.is_none())
             .filter_map(|(key, pool)| Some((pool.idle.first()?.since, key)))
             .min_by_key(|(since, _)| *since)
             .map(|(_, key)| key.clone())?;
@@ -469,6 +705,7 @@ impl<E, F> Placement<E, F> {
     fn forget_if_unused(&mut self, key: &FunctionKey) {
         if self.pools.get(key).is_some_and(Pool::is_unused) {
             self.pools.remove(key);
+            self.kept.retain(|kept| kept != key);
         }
     }
 }
@@ -485,6 +722,45 @@ impl<E, F> Pool<E, F> {
             returning: 0,
             busy: 0,
             retired: false,
+            kept: None,
+        }
+    }
+
+    /// Environments that are there.
+    fn present(&self) -> usize {
+        self.idle.len() + self.busy + self.returning
+    }
+
+    fn total(&self) -> usize {
+        self.present() + self.starting
+    }
+
+    /// How many more are there than a kept pool should have.
+    fn surplus(&self) -> usize {
+        let kept = self.kept.as_ref();
+        kept.map_or(0, |kept| self.present().saturating_sub(kept.wanted))
+    }
+
+    /// Shows how many environments a kept pool has.
+    fn publish(&self) {
+        if let Some(kept) = &self.kept {
+            kept.stand.set_allocated(self.present());
+        }
+    }
+
+    fn pause(&mut self, until: Instant) {
+        if let Some(kept) = &mut self.kept {
+            kept.paused_until = Some(until);
+        }
+    }
+
+    /// A start went well after all.
+    fn recovered(&mut self) {
+        if let Some(kept) = &mut self.kept
+            && std::mem::take(&mut kept.failures) > 0
+        {
+            kept.paused_until = None;
+            kept.stand.set_failure(None);
         }
     }
 
@@ -499,6 +775,24 @@ impl<E, F> Pool<E, F> {
         self.idle.is_empty()
             && self.line.is_empty()
             && self.wishes + self.starting + self.returning + self.busy == 0
+            && self.kept.as_ref().is_none_or(|kept| kept.wanted == 0)
+    }
+}
+
+impl Kept {
+    fn new(stand: Arc<Stand>, wanted: usize) -> Self {
+        Self {
+            stand,
+            wanted,
+            failures: 0,
+            paused_until: None,
+            replacements: Bucket::default(),
+        }
+    }
+
+    /// All of them twice at once, then as many again each minute.
+    fn replacement_rate(&self) -> Rate {
+        Rate::new(2 * self.wanted as u64 + 8, Duration::from_secs(60))
     }
 }
 

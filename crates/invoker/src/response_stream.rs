@@ -1,3 +1,5 @@
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -27,7 +29,7 @@ pub struct StreamEnd {
 }
 
 /// Chunks that wait for a slow reader before the function has to.
-const CHUNKS_IN_FLIGHT: usize = 4;
+const CHUNKS_IN_FLIGHT: usize = 2;
 
 impl ResponseStream {
     pub(crate) fn channel() -> (mpsc::Sender<StreamItem>, Self) {
@@ -38,5 +40,10 @@ impl ResponseStream {
     /// The next item; `None` after the end.
     pub async fn next(&mut self) -> Option<StreamItem> {
         self.0.recv().await
+    }
+
+    /// As [`ResponseStream::next`], for those who are polled themselves.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<StreamItem>> {
+        self.0.poll_recv(context)
     }
 }

@@ -16,7 +16,7 @@
 //! Everything a runtime sends is hostile input: connections, header sizes and body sizes are
 //! bounded per environment, and nothing it does can reach another environment.
 
-mod answers;
+pub(crate) mod answers;
 mod body;
 mod credentials;
 mod event;
@@ -26,6 +26,7 @@ mod server;
 mod stream;
 mod traffic;
 
+pub(crate) use body::header_text;
 pub(crate) use credentials::{CredentialSource, new_token};
 pub(crate) use event::Event;
 pub(crate) use exchange::{

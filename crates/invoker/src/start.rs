@@ -5,6 +5,7 @@
 //! [`launch`] starts one from nothing, [`Raised`] brings one back from a snapshot. Both end in
 //! [`Environment::assemble`].
 
+mod extended;
 mod paging;
 mod thaw;
 
@@ -18,19 +19,23 @@ use bytes::Bytes;
 use sandbox::{Command, Exit, Mount, Process, Sandbox, Spec};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::environment::{self, Aborted, Crash, Environment, MemoryLease, Parts, Services};
+use crate::extensions::{self, Companion, Extensions};
 use crate::invoker::Invoker;
 use crate::output::platform::{Phase, Status, Versions, Writer};
-use crate::output::{Capture, Sources, Stream};
+use crate::output::{Capture, LevelFilter, Sources, Stream};
 use crate::runtime_api::{
     self, CredentialSource, Exchange, Init, InitOutcome, Pending, RuntimeFault, Service,
 };
 use crate::runtimes::{Resolved, RuntimeError};
 use crate::status::{EnvironmentState, EnvironmentStatus};
+use crate::telemetry::{Category, Telemetry};
 use crate::variables::Access;
 use crate::{EndpointIdentity, Function, FunctionKey, InvokeError, variables};
 
+use extended::{CameUp, NoExtensions, log_extensions};
 pub(crate) use thaw::{Raised, Source, ThawError, Unleased};
 
 /// A start to be made.
@@ -98,8 +103,8 @@ pub(crate) fn valid_error_type(reported: Option<&str>) -> String {
 
 /// Starts a runtime from nothing.
 pub(crate) async fn cold(start: Start) -> Result<Box<Environment>, StartFailure> {
-    let resolved = match resolve(&start).await {
-        Ok(resolved) => resolved,
+    let (resolved, external) = match resolve(&start).await {
+        Ok(found) => found,
         Err(RuntimeError::NoBootstrap) => return Err(start.without_entry_point()),
         Err(err) => return Err(StartFailure::Unable(InvokeError::Runtime(err))),
     };
@@ -112,18 +117,34 @@ pub(crate) async fn cold(start: Start) -> Result<Box<Environment>, StartFailure>
         stream: start.stream.clone(),
         token: None,
         replay: Vec::new(),
+        fresh: true,
     };
     let mut site = Site::prepare(plot).await.map_err(unable)?;
+    if start.function.is_debugged() {
+        let connector = site.sandbox.connector();
+        start.invoker.debuggers().put(start.key.clone(), connector);
+    }
     // A second try continues the first one's stream and is not announced again.
-    if start.phase == Phase::Init {
+    if start.phase != Phase::Invoke {
         site.log_init_start(&start.invoker, start.phase, (&start.function, &resolved));
     }
     let began = Instant::now();
+    if !external.is_empty() {
+        let started = site.start_extensions(&start, &resolved, external, began);
+        match started.await {
+            Ok(()) => {}
+            Err(NoExtensions::Fault(fault)) => {
+                return Err(site.fail(start, fault, began.elapsed()).await);
+            }
+            Err(NoExtensions::Server(err)) => return Err(unable(err)),
+        }
+    }
     let run = Run {
         invoker: &start.invoker,
         function: &start.function,
         resolved: &resolved,
         token: None,
+        phase: start.phase,
     };
     match launch(run, &mut site).await {
         Ok(launched) => {
@@ -137,12 +158,15 @@ pub(crate) async fn cold(start: Start) -> Result<Box<Environment>, StartFailure>
     }
 }
 
-/// Resolving may run an interpreter to ask for its version, so it is kept off the event loop.
-async fn resolve(start: &Start) -> Result<Resolved, RuntimeError> {
+/// Finds the runtime and the external extensions. Resolving may run an interpreter to ask for its
+/// version, so it is kept off the event loop.
+async fn resolve(start: &Start) -> Result<(Resolved, Vec<String>), RuntimeError> {
     let runtimes = start.invoker.runtimes().clone();
     let function = Arc::clone(&start.function);
     let resolving = tokio::task::spawn_blocking(move || {
-        runtimes.resolve_function(&function.runtime, &function.code_dir, &function.layer_dirs)
+        let layers = &function.layer_dirs;
+        let resolved = runtimes.resolve_function(&function.runtime, &function.code_dir, layers)?;
+        Ok((resolved, extensions::external_extensions(layers)))
     });
     resolving
         .await
@@ -161,6 +185,8 @@ pub(crate) struct Plot<'a> {
     pub token: Option<String>,
     /// Requests that a thawed runtime is waiting for.
     pub replay: Vec<Pending>,
+    /// The runtime is started here, not thawed, so that extensions can register.
+    pub fresh: bool,
 }
 
 /// A sandbox that is ready for a runtime.
@@ -174,6 +200,10 @@ pub(crate) struct Site {
     pub entry: crate::status::Entry,
     pub capture: Arc<Capture>,
     pub writer: Writer,
+    pub extensions: Arc<Extensions>,
+    companions: Vec<Companion>,
+    /// Tasks that read what processes print.
+    readers: JoinSet<()>,
 }
 
 impl Site {
@@ -198,6 +228,7 @@ impl Site {
         let versions = Versions::of(function, resolved.version.as_deref());
         let line = self.writer.init_start(now, phase, function, &versions);
         self.capture.push(now, line);
+        self.tell_init_start(now, phase, function, &versions);
         self.capture.flush();
     }
 
@@ -212,31 +243,30 @@ impl Site {
     }
 
     /// Takes over the output of the runtime's process.
-    pub fn listen(&mut self, invoker: &Invoker, sources: Sources) -> io::Result<()> {
-        let hooks = invoker.hooks().clone();
-        let clock = invoker.clock().clone();
-        self.capture = Arc::new(Capture::new(sources, self.stream.clone(), hooks, clock)?);
-        Ok(())
+    pub fn listen(&self, sources: Sources) -> io::Result<()> {
+        self.capture.add(sources, Category::Function)
     }
 
-    /// Waits until the runtime asks for its first event.
+    /// Waits until the runtime asks for its first event, and every extension with it.
     async fn await_init(
-        self,
+        mut self,
         start: Start,
         (process, init): (Process, oneshot::Receiver<InitOutcome>),
         began: Instant,
     ) -> Result<Box<Environment>, StartFailure> {
         let process = Arc::new(process);
         let watcher = self.watch(&start.invoker, start.key.clone(), &process);
-        let readers = self.capture.spawn_readers();
+        self.capture.tend(&mut self.readers);
         let left = start.limit.saturating_sub(began.elapsed());
-        let outcome = tokio::time::timeout(left, init).await;
+        let coming_up = self.come_up(&start, (&process, init));
+        let outcome = tokio::time::timeout(left, coming_up).await;
         let elapsed = began.elapsed();
         let fault = match outcome {
-            Ok(Ok(InitOutcome::Ready | InitOutcome::RestoreReady)) => {
+            Ok(CameUp::Ready) => {
+                let companions = self.finish_init(&start, elapsed);
                 let services = Services {
                     api: self.api,
-                    readers,
+                    readers: self.readers,
                     watcher,
                     endpoint: self.endpoint,
                     pager: None,
@@ -247,27 +277,30 @@ impl Site {
                     exchange: self.exchange,
                     capture: self.capture,
                     entry: self.entry,
-                    // Inside an invocation it is part of that invocation's duration.
+                    // Inside an invocation it is part of that invocation's duration; ahead of all
+                    // of them it is none's.
                     init_duration: (start.phase == Phase::Init).then_some(elapsed),
                     restored: None,
                     origin: None,
+                    companions,
                     sandbox: self.sandbox,
                     process,
                     lease: start.lease,
                     services,
                 })));
             }
-            Ok(Ok(InitOutcome::Failed(fault))) => {
+            Ok(CameUp::Failed(fault)) => {
                 // The runtime prints and exits after its report; what it prints belongs here.
                 let _ = tokio::time::timeout(EXIT_AFTER_REPORT, process.wait()).await;
                 InitFault::Reported(fault)
             }
-            Ok(Ok(InitOutcome::Exited(exit))) => self.crashed(&exit),
-            // The sender lives in the exchange, which `self` holds.
-            Ok(Err(_)) => self.crashed(&Exit::Signal(9)),
+            Ok(CameUp::Exited(exit)) => self.crashed(&exit),
+            Ok(CameUp::Extension(fault)) => InitFault::Crashed(fault.into()),
             Err(_) => InitFault::TimedOut,
         };
-        drop((watcher, readers));
+        self.shut_down_extensions(&start.invoker, Some(&process), &fault)
+            .await;
+        drop((watcher, std::mem::take(&mut self.readers)));
         Err(self.fail(start, fault, elapsed).await)
     }
 
@@ -302,6 +335,7 @@ impl Site {
         let now = invoker.clock().now();
         self.sandbox.destroy().await;
         self.capture.drain();
+        log_extensions(now, &self.extensions, (&self.capture, self.writer));
         let line = self
             .writer
             .init_report(now, elapsed, phase, &fault.status());
@@ -340,6 +374,7 @@ struct Ground {
     entry: crate::status::Entry,
     capture: Arc<Capture>,
     writer: Writer,
+    extensions: Arc<Extensions>,
 }
 
 impl Ground {
@@ -355,10 +390,21 @@ impl Ground {
                 (hooks.credentials)(&function)
             })
         });
+        let clock = invoker.clock().clone();
+        let (extensions, telemetry) = if plot.fresh {
+            let telemetry = Telemetry::new(function.log_format, clock);
+            (Extensions::default(), telemetry)
+        } else {
+            (Extensions::closed(), Telemetry::off(clock))
+        };
+        let (extensions, telemetry) = (Arc::new(extensions), Arc::new(telemetry));
         let service = Service {
             limits: invoker.limits(),
             credentials,
             replay: plot.replay,
+            extensions: Arc::clone(&extensions),
+            telemetry: Arc::clone(&telemetry),
+            about: extensions::api::About::of(function),
         };
         let served = runtime_api::serve(listener, Arc::clone(&exchange), service);
         let api = Aborted(tokio::spawn(served).abort_handle());
@@ -380,14 +426,24 @@ impl Ground {
             exchange,
             api,
             endpoint,
-            capture: silent_capture(invoker, stream.clone()),
+            capture: Arc::new(
+                Capture::new(
+                    stream.clone(),
+                    invoker.hooks().clone(),
+                    invoker.clock().clone(),
+                    telemetry,
+                )
+                .filtered(LevelFilter::of(function)),
+            ),
             writer: Writer::of(function),
             stream,
             entry,
+            extensions,
         })
     }
 
     fn with(self, sandbox: Sandbox) -> Site {
+        self.capture.telemetry().connect_by(sandbox.connector());
         Site {
             sandbox,
             exchange: self.exchange,
@@ -397,6 +453,9 @@ impl Ground {
             entry: self.entry,
             capture: self.capture,
             writer: self.writer,
+            extensions: self.extensions,
+            companions: Vec::new(),
+            readers: JoinSet::new(),
         }
     }
 }
@@ -447,11 +506,10 @@ impl Start {
 
 /// A log stream with the platform's lines only.
 pub(crate) fn silent_capture(invoker: &Invoker, stream: Stream) -> Arc<Capture> {
-    Arc::new(Capture::silent(
-        stream,
-        invoker.hooks().clone(),
-        invoker.clock().clone(),
-    ))
+    let clock = invoker.clock().clone();
+    let telemetry = Arc::new(Telemetry::off(clock.clone()));
+    let hooks = invoker.hooks().clone();
+    Arc::new(Capture::new(stream, hooks, clock, telemetry))
 }
 
 /// A runtime to be started from nothing.
@@ -462,6 +520,7 @@ pub(crate) struct Run<'a> {
     pub resolved: &'a Resolved,
     /// It is started for a snapshot, and asks for its credentials with this.
     pub token: Option<&'a str>,
+    pub phase: Phase,
 }
 
 pub(crate) enum LaunchError {
@@ -481,6 +540,7 @@ pub(crate) async fn launch(run: Run<'_>, site: &mut Site) -> Result<Launched, La
         function,
         resolved,
         token,
+        phase,
     } = run;
     let server = |err: io::Error| LaunchError::Server(io_error(err));
     let (memory_mb, environment) = (function.memory_mb, &function.environment);
@@ -495,7 +555,10 @@ pub(crate) async fn launch(run: Run<'_>, site: &mut Site) -> Result<Launched, La
     };
     let access = match token {
         Some(token) => Access::Token(token),
-        None => Access::Keys((invoker.hooks().credentials)(function)),
+        None => Access::Keys(
+            (invoker.hooks().credentials)(function),
+            phase.initialization_type(),
+        ),
     };
     let env = variables::build(
         function,
@@ -535,8 +598,7 @@ pub(crate) async fn launch(run: Run<'_>, site: &mut Site) -> Result<Launched, La
         .filter_map(|(role, pipe)| Some((role, pipe_number(pipe.as_ref()?).ok()?)))
         .collect();
     let lines = [stdout, stderr].into_iter().flatten().collect();
-    site.listen(invoker, Sources { lines, frames })
-        .map_err(server)?;
+    site.listen(Sources { lines, frames }).map_err(server)?;
     Ok(Launched { process, pipes })
 }
 

@@ -30,5 +30,6 @@ pub(crate) fn function() -> Function {
         tracing_active: false,
         snap_start: false,
         code_sha256: String::new(),
+        development: None,
     }
 }

@@ -44,12 +44,11 @@ fn fresh(active: bool, now: Timestamp) -> String {
     // Version and variant bits of a UUID sit at fixed places; these slices avoid neither, but 24
     // hex digits keep more than 90 random bits.
     format!(
-        "Root=1-{:08x}-{};Parent={};Sampled={};Lineage=1:{}:0",
+        "Root=1-{:08x}-{};Parent={};Sampled={}",
         now.as_secs(),
         &random[..24],
         &more[..16],
         u8::from(active),
-        &more[24..],
     )
 }
 
@@ -95,7 +94,6 @@ mod tests {
         assert_eq!(field(&trace.header, "Root").unwrap().len(), 35);
         assert_eq!(field(&trace.header, "Parent").unwrap().len(), 16);
         assert_eq!(field(&trace.header, "Sampled"), Some("0"));
-        assert!(field(&trace.header, "Lineage").is_some());
         assert_eq!(trace.sampled, None);
         assert!(Trace::of(Some("nonsense"), true, now).sampled.is_some());
     }

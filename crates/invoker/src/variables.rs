@@ -21,8 +21,8 @@ const CREDENTIALS_URI: &str = "http://127.0.0.1:9001/2021-04-23/credentials";
 /// How an environment gets its credentials, which depends on what it is started for.
 #[derive(Debug)]
 pub(crate) enum Access<'a> {
-    /// For invocations: by variables.
-    Keys(Credentials),
+    /// For invocations: by variables. With what AWS calls the initialization type.
+    Keys(Credentials, &'static str),
     /// For a snapshot, in which keys would grow old: by request, with this token. Nor does
     /// anything else here tell one of the environments made from it from the others.
     Token(&'a str),
@@ -57,6 +57,30 @@ pub(crate) fn build(
     variables.into_iter().collect()
 }
 
+/// Those of an external extension: as the runtime's, without what concerns only the runtime.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#runtimes-extensions-api-env>
+pub(crate) fn build_for_extensions(
+    function: &Function,
+    resolved: &Resolved,
+    access: Access<'_>,
+) -> Vec<(String, String)> {
+    let mut variables = build(function, resolved, access, "", false);
+    variables
+        .retain(|(name, _)| !name.starts_with('_') && !NOT_FOR_EXTENSIONS.contains(&name.as_str()));
+    variables
+}
+
+const NOT_FOR_EXTENSIONS: &[&str] = &[
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_XRAY_CONTEXT_MISSING",
+    "AWS_XRAY_DAEMON_ADDRESS",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "PWD",
+];
+
 fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         ("AWS_ENDPOINT_URL", ENDPOINT_URL),
@@ -89,7 +113,9 @@ fn reserved(
 ) -> Vec<(&'static str, Option<String>)> {
     let mut variables = common(function, resolved).to_vec();
     variables.extend(match access {
-        Access::Keys(credentials) => with_keys(function, credentials, log_stream),
+        Access::Keys(credentials, initialization_type) => {
+            with_keys(function, credentials, initialization_type, log_stream)
+        }
         Access::Token(token) => with_token(token),
     });
     variables
@@ -98,13 +124,17 @@ fn reserved(
 fn with_keys(
     function: &Function,
     credentials: Credentials,
+    initialization_type: &str,
     log_stream: &str,
 ) -> [(&'static str, Option<String>); 8] {
     [
         ("AWS_ACCESS_KEY_ID", Some(credentials.access_key_id)),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", None),
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", None),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", Some("on-demand".into())),
+        (
+            "AWS_LAMBDA_INITIALIZATION_TYPE",
+            Some(initialization_type.to_owned()),
+        ),
         (
             "AWS_LAMBDA_LOG_GROUP_NAME",
             Some(function.log_group.clone()),
@@ -191,7 +221,7 @@ mod tests {
             access_key_id: "AK".into(),
             ..Credentials::default()
         };
-        built_with(environment, Access::Keys(credentials))
+        built_with(environment, Access::Keys(credentials, "on-demand"))
     }
 
     fn built_with(environment: &[(&str, &str)], access: Access<'_>) -> BTreeMap<String, String> {
@@ -251,6 +281,30 @@ mod tests {
         assert_eq!(variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"], "secret");
         let uri = &variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"];
         assert!(uri.starts_with(&format!("http://{RUNTIME_API}/")), "{uri}");
+    }
+
+    #[test]
+    fn extensions_have_the_functions_variables_but_not_the_runtimes() {
+        let mut function = testing::function();
+        function.environment.insert("DD_API_KEY".into(), "k".into());
+        function.environment.insert("_PRIVATE".into(), "p".into());
+        let access = Access::Keys(Credentials::default(), "on-demand");
+        let variables: BTreeMap<_, _> = build_for_extensions(&function, &resolved(), access)
+            .into_iter()
+            .collect();
+        assert_eq!(variables["DD_API_KEY"], "k");
+        assert_eq!(variables["AWS_LAMBDA_RUNTIME_API"], RUNTIME_API);
+        assert_eq!(variables["AWS_LAMBDA_FUNCTION_NAME"], "f");
+        assert!(variables.contains_key("AWS_ACCESS_KEY_ID"));
+        assert!(variables.contains_key("PATH"));
+        for absent in [
+            "_HANDLER",
+            "_PRIVATE",
+            "AWS_EXECUTION_ENV",
+            "LAMBDA_TASK_ROOT",
+        ] {
+            assert!(!variables.contains_key(absent), "{absent}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use clock::Timestamp;
 use model::lambda as wire;
 
 use crate::function::{Alias, Function, Snapshot, State, Update, Version};
+use crate::layers::LayerUse;
 use crate::name::Qualifier;
 use crate::settings::{Logging, Settings};
 
@@ -81,6 +82,7 @@ pub fn in_list(function: &Function, version: &Version, arn: String) -> wire::Fun
             ),
         }),
         revision_id: Some(version.revision_id.clone()),
+        layers: layers(settings),
         file_system_configs: file_systems(settings),
         package_type: Some("Zip".into()),
         architectures: Some(vec![if settings.arm64 { "arm64" } else { "x86_64" }.into()]),
@@ -178,6 +180,11 @@ fn vpc(settings: &Settings) -> Option<wire::VpcConfigResponse> {
     })
 }
 
+fn layers(settings: &Settings) -> Option<Vec<wire::Layer>> {
+    let list: Vec<_> = settings.layers.iter().map(LayerUse::answer).collect();
+    (!list.is_empty()).then_some(list)
+}
+
 fn file_systems(settings: &Settings) -> Option<Vec<wire::FileSystemConfig>> {
     let convert = |file_system: &crate::settings::FileSystem| wire::FileSystemConfig {
         arn: file_system.arn.clone(),
@@ -199,7 +206,7 @@ fn logging(logging: &Logging) -> wire::LoggingConfig {
 }
 
 /// `2023-11-14T22:13:20.123+0000`: not quite RFC 3339, and clients parse it as it is.
-fn last_modified(moment: Timestamp) -> String {
+pub fn last_modified(moment: Timestamp) -> String {
     let mut text = moment.to_string();
     if text.ends_with('Z') {
         text.pop();

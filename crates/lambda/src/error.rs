@@ -5,8 +5,14 @@ use model::common_error;
 use model::lambda::error;
 use protocol::ApiError;
 
+use crate::code_signing::CodeSigningError;
+use crate::concurrency::Refusal;
+use crate::event_sources::EventSourceError;
+use crate::layers::LayerError;
 use crate::name::ParseNameError;
 use crate::package::PackageError;
+use crate::policies::PolicyError;
+use crate::urls::UrlError;
 
 /// Why an operation was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +50,8 @@ pub enum Error {
          following state: {state}"
     )]
     NotReady { state: &'static str },
+    #[error("{arn} is being worked on by another `firn dev`")]
+    InDevelopment { arn: String },
     #[error(
         "Lambda is initializing your function. It will be ready to invoke once your function \
          state becomes ACTIVE."
@@ -76,11 +84,40 @@ pub enum Error {
     InvalidRequestContent { reason: String },
     #[error("Code storage limit exceeded.")]
     CodeStorageExceeded,
+    /// Of a function that is to get a configuration for its events.
+    #[error("The function doesn't exist.")]
+    NoSuchFunction,
+    #[error("The function {arn} doesn't have an EventInvokeConfig")]
+    NoEventInvokeConfig { arn: String },
+    #[error(
+        "Lambda has detected your function being invoked in a recursive loop with other AWS \
+         resources and stopped your function's invocation."
+    )]
+    RecursiveInvocation,
+    /// The queue of events, or the disk under it, has no room at the moment.
+    #[error("Rate Exceeded.")]
+    TooManyEvents,
+    #[error("an event's record cannot be read or written")]
+    EventRecord,
     #[error("firn does not support {what} yet{advice}")]
     NotSupported {
         what: &'static str,
         advice: &'static str,
     },
+    #[error(transparent)]
+    Concurrency(#[from] Refusal),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
+    CodeSigning(#[from] CodeSigningError),
+    #[error(transparent)]
+    EventSource(#[from] EventSourceError),
+    #[error("a function cannot be created in another account")]
+    CreateElsewhere,
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error(transparent)]
     InvalidParameter(#[from] InvalidParameter),
     #[error(transparent)]
@@ -179,6 +216,31 @@ pub enum InvalidParameter {
     TooManyLayers,
     #[error("Layer version {arn} does not exist.")]
     NoSuchLayer { arn: String },
+    #[error(
+        "Layers are not in the same region as the function. Layers are expected to be in region \
+         {region}."
+    )]
+    LayersOfOtherRegion { region: String },
+    #[error(
+        "Two different versions of the same layer are not allowed to be referenced in the same \
+         function. {first} and {second} are versions of the same layer."
+    )]
+    SameLayerTwice { first: String, second: String },
+    #[error(
+        "Layers consume more than the available size of {limit} bytes",
+        limit = crate::package::MAX_UNZIPPED_BYTES
+    )]
+    LayersTooLarge,
+    #[error(
+        "Function code combined with layers exceeds the maximum allowed size of {limit} bytes. The \
+         actual size is {size} bytes.",
+        limit = crate::package::MAX_UNZIPPED_BYTES
+    )]
+    CodeAndLayersTooLarge { size: u64 },
+    #[error("Layer Version Cannot be less than 1")]
+    LayerVersionTooSmall,
+    #[error("OrganizationId can only be specified with the principal *.")]
+    OrganizationOfAccount,
     #[error("Log levels can be set only if LogFormat is JSON.")]
     LevelsWithoutJson,
     #[error(
@@ -203,10 +265,30 @@ pub enum InvalidParameter {
     NoTags,
     #[error("Number of tags exceeds resource tag limit.")]
     TooManyTags,
+    #[error("You must specify at least one of error handling or destination setting.")]
+    EmptyEventInvokeConfig,
+    #[error("The destination ARN {arn} is invalid.")]
+    DestinationArn { arn: String },
+    #[error("You can't specify the function as a destination for itself.")]
+    DestinationIsSelf,
+    #[error(
+        "The provided destination config DestinationConfig(onSuccess={success}, \
+         onFailure={failure}) is invalid."
+    )]
+    Destinations { success: String, failure: String },
+    /// The words are firn's; AWS's were not recorded.
+    #[error("The dead-letter target {arn} is neither an SQS queue nor an SNS topic.")]
+    DeadLetterTarget { arn: String },
     #[error("aws: prefixed tag key names are not allowed for external use.")]
     ReservedTag,
     #[error("Tag keys must be 1 to 128 and tag values 0 to 256 characters long.")]
     TagLength,
+    #[error("RuntimeVersionArn is required when UpdateRuntimeOn is Manual.")]
+    NoRuntimeVersion,
+    #[error("RuntimeVersionArn can be set only when UpdateRuntimeOn is Manual.")]
+    RuntimeVersionWithoutManual,
+    #[error("The runtime version {arn} is not available.")]
+    OtherRuntimeVersion { arn: String },
     #[error("Marker is not valid.")]
     Marker,
 }
@@ -228,6 +310,9 @@ pub enum Constraint {
          satisfy regular expression pattern: subnet-[0-9a-z]*]"
     )]
     Subnet { value: String },
+    /// Of a layer's lists, which have other rules than those of a function.
+    #[error("{count} validation error{plural} detected: {violations}", plural = if *count == 1 { "" } else { "s" })]
+    LayerLists { count: usize, violations: String },
     #[error("Client context must be a valid Base64-encoded JSON object.")]
     ClientContext,
     #[error(
@@ -258,12 +343,15 @@ impl From<Error> for ApiError {
             | Error::AliasNotFound { .. }
             | Error::AliasToUpdateNotFound { .. }
             | Error::ResourceNotFound
+            | Error::NoSuchFunction
+            | Error::NoEventInvokeConfig { .. }
             | Error::OtherRegion { .. } => Self::new(&error::RESOURCE_NOT_FOUND, message),
             Error::OtherAccount { .. } => Self::new(&common_error::ACCESS_DENIED, message),
             Error::FunctionExists { .. }
             | Error::AliasExists { .. }
             | Error::UpdateInProgress { .. }
             | Error::NotReady { .. }
+            | Error::InDevelopment { .. }
             | Error::FailedTarget { .. }
             | Error::VersionInUse { .. } => Self::new(&error::RESOURCE_CONFLICT, message),
             Error::SnapStartNotReady => Self::new(&error::SNAP_START_NOT_READY, message),
@@ -274,7 +362,24 @@ impl From<Error> for ApiError {
                 Self::new(&error::INVALID_REQUEST_CONTENT, message)
             }
             Error::CodeStorageExceeded => Self::new(&error::CODE_STORAGE_EXCEEDED, message),
+            Error::RecursiveInvocation => Self::new(&error::RECURSIVE_INVOCATION, message),
+            Error::TooManyEvents => Self::new(&error::TOO_MANY_REQUESTS, message)
+                .with_member("Reason", "CallerRateLimitExceeded"),
             Error::NotSupported { .. } => Self::new(&common_error::NOT_IMPLEMENTED, message),
+            Error::Concurrency(cause) => cause.into(),
+            Error::Layer(cause) => cause.into(),
+            Error::Policy(cause) => cause.into(),
+            Error::CodeSigning(cause) => cause.into(),
+            Error::EventSource(cause) => cause.into(),
+            // AWS does not say why.
+            Error::CreateElsewhere => {
+                Self::new(&common_error::ACCESS_DENIED, message).without_message()
+            }
+            Error::Url(cause) => match cause {
+                UrlError::NoFunction => Self::new(&error::RESOURCE_NOT_FOUND, message),
+                UrlError::Exists { .. } => Self::new(&error::RESOURCE_CONFLICT, message),
+                UrlError::Qualifier { .. } => Self::new(&common_error::VALIDATION, message),
+            },
             Error::InvalidParameter(_) => Self::new(&error::INVALID_PARAMETER_VALUE, message),
             Error::Constraint(_) => Self::new(&common_error::VALIDATION, message),
             Error::Invoke(cause) => invoke_error(cause),
@@ -282,6 +387,7 @@ impl From<Error> for ApiError {
             | Error::Store { .. }
             | Error::Record { .. }
             | Error::RecordFormat { .. }
+            | Error::EventRecord
             | Error::CodeDirectory(_)
             | Error::Random(_)
             | Error::Task(_) => Self::internal(err),
@@ -294,10 +400,12 @@ fn invoke_error(cause: InvokeError) -> ApiError {
         InvokeError::TooManyRequests { reason } => {
             ApiError::new(&error::TOO_MANY_REQUESTS, cause.to_string())
                 .with_member("Reason", reason.as_str())
+                .with_header("Retry-After", reason.retry_after().as_secs().to_string())
         }
         // AWS has no shortage of hosts; the nearest that clients know how to retry is this.
         InvokeError::NoCapacity => ApiError::new(&error::TOO_MANY_REQUESTS, cause.to_string())
-            .with_member("Reason", "ConcurrentInvocationLimitExceeded"),
+            .with_member("Reason", "ConcurrentInvocationLimitExceeded")
+            .with_header("Retry-After", "1"),
         // The runtime is valid but this host lacks it; only the operator can help, so the text
         // that says how goes to the client.
         InvokeError::Runtime(runtime) => {

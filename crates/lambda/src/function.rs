@@ -13,6 +13,7 @@ use model::{AccountId, Region};
 use serde::{Deserialize, Serialize};
 use store::{Digest, Revision};
 
+use crate::attached::Attached;
 use crate::error::{Error, InvalidParameter};
 use crate::name::{LATEST, Qualifier, function_arn};
 use crate::settings::Settings;
@@ -62,6 +63,7 @@ pub struct Function {
     pub first_version: u64,
     pub aliases: BTreeMap<String, Alias>,
     pub tags: BTreeMap<String, String>,
+    pub attached: Attached,
     /// Of the stored record that this is; the condition of the next write.
     pub revision: Revision,
 }
@@ -198,6 +200,12 @@ impl Version {
     pub fn name(&self) -> String {
         self.number
             .map_or_else(|| LATEST.to_owned(), |number| number.to_string())
+    }
+
+    /// What it needs unpacked: its code, and its layers.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        let layers = self.settings.layers.iter().map(|layer| layer.code.digest);
+        std::iter::once(self.code.digest).chain(layers)
     }
 
     /// Gives the version a new revision id, since something about it has changed.
@@ -405,6 +413,10 @@ impl Function {
             .map(|(name, _)| name.as_str())
             .collect();
         if users.is_empty() {
+            let qualifier = number.to_string();
+            self.attached.event_invoke.remove(&qualifier);
+            self.attached.policies.drop_qualifier(&qualifier);
+            self.attached.runtime_management.remove(&qualifier);
             return Ok(self.versions.remove(&number));
         }
         Err(Error::VersionInUse {
@@ -495,6 +507,7 @@ pub mod tests {
             first_version: 1,
             aliases: BTreeMap::new(),
             tags: BTreeMap::new(),
+            attached: Attached::default(),
             revision: Revision::default(),
         }
     }

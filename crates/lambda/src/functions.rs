@@ -103,7 +103,7 @@ impl Functions {
         let versions = functions
             .iter()
             .flat_map(|function| function.all_versions());
-        versions.map(|version| version.code.digest).collect()
+        versions.flat_map(|version| version.digests()).collect()
     }
 
     /// Number of functions and size of all their code, counted per version as AWS counts it.
@@ -415,6 +415,7 @@ fn read_head(id: &FunctionId, record: &store::Record) -> Result<Slot, Error> {
             first_version,
             aliases,
             tags,
+            attached,
         } => {
             let function = Function {
                 id: id.clone(),
@@ -424,6 +425,7 @@ fn read_head(id: &FunctionId, record: &store::Record) -> Result<Slot, Error> {
                 first_version,
                 aliases,
                 tags,
+                attached,
                 revision: record.revision,
             };
             (Some(Arc::new(function)), next_version)

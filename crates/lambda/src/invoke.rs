@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use invoker::{Invocation, Mode, Outcome};
+use invoker::{Invocation, InvokeError, Measurement, Metric, Mode, Outcome};
 
 use crate::error::Error;
 use crate::function::{Function, State, Target, Version};
 use crate::name::Qualifier;
+use crate::recursion;
 use crate::routing;
 use crate::service::{Address, Lambda};
 
@@ -50,12 +51,15 @@ impl Lambda {
             .running
             .used_ms
             .store(now.as_millis(), Ordering::Relaxed);
-        let runnable = version
-            .running
-            .function
-            .get_or_init(|| self.runnable(&function, version));
+        let runnable = self.running(&function, version).await?;
         let incoming = call.trace_header.as_deref();
         let trace_header = invoker::trace_header(incoming, runnable.tracing_active, now);
+        let configured = function.attached.recursion;
+        let Some(trace_header) = recursion::advance(&trace_header, &runnable.arn, configured)
+        else {
+            self.report_loop(address, &call.request_id);
+            return Err(Error::RecursiveInvocation);
+        };
         let invocation = Invocation {
             request_id: call.request_id,
             payload: call.payload,
@@ -70,13 +74,61 @@ impl Lambda {
             mode: call.mode,
         };
         let executed_version = runnable.version.clone();
-        let invoked = self.workers.invoke(Arc::clone(runnable), invocation);
-        let outcome = invoked.await.map_err(Error::Invoke)?;
+        let invoked = self.workers.invoke(runnable, invocation);
+        let outcome = invoked
+            .await
+            .inspect_err(|refused| self.measure_refused(address, refused))
+            .map_err(Error::Invoke)?;
         Ok(Answer {
             outcome,
             executed_version,
             trace_header,
         })
+    }
+
+    fn measure_refused(&self, address: &Address, refused: &InvokeError) {
+        if !matches!(refused, InvokeError::TooManyRequests { .. }) {
+            return;
+        }
+        let name = &address.id.name;
+        let resource = match &address.qualifier {
+            Some(qualifier) => format!("{name}:{qualifier}"),
+            None => name.clone(),
+        };
+        let scope = &address.id.scope;
+        let (account, region) = (scope.account.to_string(), scope.region.to_string());
+        let at = self.clock.now();
+        self.measure(&Measurement {
+            resource: Some(&resource),
+            ..Measurement::of_function(&account, &region, name, at, &[(Metric::Throttles, 1.0)])
+        });
+    }
+
+    fn report_loop(&self, address: &Address, request_id: &str) {
+        let function = address.id.arn();
+        tracing::warn!(
+            function,
+            request_id,
+            "stopped a function that runs in a loop"
+        );
+        let scope = &address.id.scope;
+        let (account, region) = (scope.account.to_string(), scope.region.to_string());
+        let values = [(Metric::RecursiveInvocationsDropped, 1.0)];
+        let (name, at) = (&address.id.name, self.clock.now());
+        self.measure(&Measurement::of_function(
+            &account, &region, name, at, &values,
+        ));
+    }
+
+    /// Checks what an invocation checks before it runs; gives whether the function traces
+    /// actively.
+    pub(crate) fn check_invocable(&self, address: &Address) -> Result<bool, Error> {
+        let function = self
+            .functions
+            .get(&address.id, address.qualifier.as_ref())?;
+        let version = self.choose(&function, address.qualifier.as_ref())?;
+        self.check_ready(&function, version)?;
+        Ok(version.settings.tracing_active)
     }
 
     /// Checks all that can be checked without running the function.

@@ -10,8 +10,8 @@ mod unpack;
 
 use std::io;
 
-pub use code_store::CodeStore;
-pub use unpack::{MAX_UNZIPPED_BYTES, unpack};
+pub use code_store::{CodeStore, Pin};
+pub use unpack::{MAX_UNZIPPED_BYTES, unpack, unzipped_bytes};
 
 /// AWS's limit for a package in the request itself.
 pub const MAX_ZIPPED_BYTES: u64 = 52_428_800;

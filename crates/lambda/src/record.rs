@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::attached::Attached;
 use crate::error::Error;
 use crate::function::{Alias, Function, FunctionId, Scope, Version};
 
@@ -38,6 +39,8 @@ pub enum Head {
         first_version: u64,
         aliases: BTreeMap<String, Alias>,
         tags: BTreeMap<String, String>,
+        #[serde(default)]
+        attached: Attached,
     },
     /// Keeps the numbers of deleted versions from being given again.
     Deleted { next_version: u64 },
@@ -51,6 +54,7 @@ impl Head {
             first_version: function.first_version,
             aliases: function.aliases.clone(),
             tags: function.tags.clone(),
+            attached: function.attached.clone(),
         }
     }
 }

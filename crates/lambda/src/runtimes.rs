@@ -6,7 +6,7 @@
 use crate::error::InvalidParameter;
 
 /// In the order in which AWS lists them in its refusal.
-const SUPPORTED: [&str; 25] = [
+pub const SUPPORTED: [&str; 25] = [
     "nodejs20.x",
     "python3.14",
     "provided.al2023",

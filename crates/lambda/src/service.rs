@@ -1,8 +1,9 @@
 //! The service: what its operations have in common, and the work behind them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clock::{Clock, Timestamp};
@@ -10,15 +11,25 @@ use invoker::LogFormat;
 use protocol::Caller;
 use store::{Digest, Store};
 
+use crate::catalog::Catalog;
+use crate::code_signing::SigningConfig;
+use crate::concurrency::Keeper;
 use crate::config::Config;
+use crate::development::Developments;
 use crate::download::{self, Links};
 use crate::error::{Constraint, Error, InvalidParameter};
+use crate::event_sources::Mapping;
+use crate::events::Events;
 use crate::function::{Function, FunctionId, Scope, Snapshot, State, Version};
 use crate::functions::Functions;
+use crate::layers::{LayerUse, Layers};
 use crate::name::{FunctionReference, Qualifier};
 use crate::package::CodeStore;
+use crate::policies::{self, Policies, PolicyError};
+use crate::settings::Settings;
 use crate::snapshots::Snapshots;
 use crate::tasks::Tasks;
+use crate::urls::{Addresses, UrlIndex};
 use crate::workers::Workers;
 
 /// AWS Lambda: the control plane, and the one way in to invoke.
@@ -26,12 +37,22 @@ use crate::workers::Workers;
 pub struct Lambda {
     pub(crate) config: Config,
     pub(crate) functions: Arc<Functions>,
+    pub(crate) layers: Arc<Layers>,
+    pub(crate) developments: Developments,
+    pub(crate) signing_configs: Arc<Catalog<SigningConfig>>,
+    pub(crate) mappings: Arc<Catalog<Mapping>>,
     pub(crate) code: CodeStore,
     pub(crate) workers: Workers,
+    pub(crate) capacity: Keeper,
     pub(crate) clock: Clock,
+    pub(crate) events: Arc<Events>,
+    pub(crate) urls: UrlIndex,
+    pub(crate) url_addresses: Addresses,
+    /// Whether any policy denies anything.
+    denials: AtomicBool,
     snapshots: Snapshots,
     links: Links,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
     started: Timestamp,
 }
 
@@ -61,9 +82,16 @@ impl Lambda {
                 .map_err(|cause| Error::Store { action, cause })
         };
         let functions = Arc::new(Functions::open(table("lambda")?).await?);
+        let layers = Arc::new(Layers::open(table("lambda-layers")?)?);
+        let signing_configs = Arc::new(Catalog::open(table("lambda-code-signing")?)?);
+        let mappings = Arc::new(Catalog::open(table("lambda-event-sources")?)?);
         let used = {
-            let functions = Arc::clone(&functions);
-            Arc::new(move || functions.used_digests())
+            let (functions, layers) = (Arc::clone(&functions), Arc::clone(&layers));
+            Arc::new(move || {
+                let mut digests = functions.used_digests();
+                digests.extend(layers.used_digests());
+                digests
+            })
         };
         let packages = table("lambda-packages")?;
         let code = CodeStore::open(code_dir.to_owned(), store.blobs(), packages, used)
@@ -72,18 +100,44 @@ impl Lambda {
         let started = clock.now();
         let tasks = Tasks::default();
         let workers = workers.into();
+        let all = functions.all();
+        let mut policies = all.iter().map(|function| &function.attached.policies);
+        let denials = AtomicBool::new(policies.any(Policies::deny_anything));
         let snapshots = Snapshots::new(
             config.snap_start,
             Arc::clone(&functions),
             code.clone(),
             workers.clone(),
         );
+        let events = Events::new(
+            config.events.clone(),
+            config.upstream.clone(),
+            table("lambda-events")?,
+            clock.clone(),
+        )?;
+        let capacity = Keeper::new(
+            Arc::clone(&functions),
+            code.clone(),
+            workers.clone(),
+            clock.clone(),
+        );
+        let urls = UrlIndex::of(&functions);
+        let url_addresses = Addresses::new(&config.function_url, &config.endpoint);
         let lambda = Self {
             config,
             functions,
+            layers,
+            developments: Developments::default(),
+            signing_configs,
+            mappings,
             code,
             workers,
+            capacity,
             clock,
+            events,
+            urls,
+            url_addresses,
+            denials,
             snapshots,
             links,
             tasks,
@@ -91,12 +145,24 @@ impl Lambda {
         };
         lambda.workers.retain_snapshots(&lambda.revisions());
         lambda.resume();
-        Ok(Arc::new(lambda))
+        lambda.resume_deletions();
+        lambda.capacity.resume();
+        let lambda = Arc::new(lambda);
+        lambda.events.start(&lambda);
+        Ok(lambda)
     }
 
     /// Ends the background work. What it was doing is resumed at the next start.
     pub async fn shutdown(&self) {
+        self.events.shutdown().await;
+        self.capacity.shutdown().await;
         self.tasks.shutdown().await;
+    }
+
+    /// Hands on what was measured: to the hook that the assembly gave to the workers. It neither
+    /// blocks nor allocates.
+    pub fn measure(&self, measurement: &invoker::Measurement<'_>) {
+        self.workers.measure(measurement);
     }
 
     /// The zip that a link from `GetFunction` leads to; `token` is what follows
@@ -104,6 +170,53 @@ impl Lambda {
     pub fn code_download(&self, token: &str) -> Option<PathBuf> {
         let digest = self.links.read(token, self.clock.now())?;
         Some(self.code.zip(&digest))
+    }
+
+    /// The function that a request means, wherever the caller may reach it: in its own account, or in
+    /// another whose policy lets it.
+    ///
+    /// Who may not reach a function is not told whether it exists.
+    pub(crate) fn resolve(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        name: &str,
+        qualifier: Option<&str>,
+    ) -> Result<Address, Error> {
+        let address = locate(caller, name, qualifier)?;
+        let own = address.id.scope.account == caller.account;
+        // Within an account only denials matter, and hardly anybody has one: an invoke need not look.
+        if own && !self.denials.load(Ordering::Relaxed) {
+            return Ok(address);
+        }
+        let qualifier = address.qualifier.as_ref();
+        match self.functions.get(&address.id, None) {
+            Ok(function) => {
+                let principal = policies::principal(caller);
+                let context = policies::context(caller, self.clock.now());
+                let action = format!("lambda:{action}");
+                self.authorise(&function, qualifier, &principal, &action, &context)?;
+                Ok(address)
+            }
+            // The operation says that it is not there.
+            Err(_) if own => Ok(address),
+            Err(_) => Err(address.denied(caller, action)),
+        }
+    }
+
+    /// As [`Lambda::resolve`], for operations on a function as a whole.
+    pub(crate) fn resolve_function(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        name: &str,
+    ) -> Result<FunctionId, Error> {
+        self.resolve(caller, action, name, None)?.whole()
+    }
+
+    /// From now on, callers within the account are held against policies, too.
+    pub(crate) fn note_denial(&self) {
+        self.denials.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn download_url(&self, digest: &Digest) -> String {
@@ -258,7 +371,7 @@ impl Lambda {
 
     /// Refuses code for which the account's quota does not suffice.
     pub(crate) fn check_quota(&self, scope: &Scope, added_bytes: u64) -> Result<(), Error> {
-        let (_, used) = self.functions.usage(scope);
+        let used = self.functions.usage(scope).1 + self.layers.usage(scope);
         if used.saturating_add(added_bytes) > self.config.total_code_bytes {
             return Err(Error::CodeStorageExceeded);
         }
@@ -270,7 +383,8 @@ impl Lambda {
             let interrupted = function.all_versions().any(|version| version.is_settling());
             let lost = function
                 .all_versions()
-                .any(|version| !self.code.directory(&version.code.digest).is_dir());
+                .flat_map(|version| version.digests())
+                .any(|digest| !self.code.directory(&digest).is_dir());
             if interrupted || lost {
                 self.settle(function.id.clone(), Vec::new());
             } else {
@@ -312,7 +426,7 @@ pub fn runnable(
         ephemeral_mb: settings.ephemeral_mb,
         environment: settings.environment.clone().unwrap_or_default(),
         code_dir: code.directory(&version.code.digest),
-        layer_dirs: Vec::new(),
+        layer_dirs: layer_dirs(code, settings),
         role: settings.role.clone(),
         log_group: settings.logging.group.clone(),
         log_format: if levels.is_some() {
@@ -325,7 +439,22 @@ pub fn runnable(
         tracing_active: settings.tracing_active,
         snap_start: settings.snap_start && !unfit,
         code_sha256: version.code.sha256(),
+        development: None,
     })
+}
+
+/// Where layers lie, lowest first. Of equal ones only the topmost shows anything, and an overlay takes
+/// no directory twice.
+fn layer_dirs(code: &CodeStore, settings: &Settings) -> Vec<PathBuf> {
+    let layers = &settings.layers;
+    let covered = |(at, layer): (usize, &LayerUse)| {
+        let above = &layers[at + 1..];
+        above.iter().any(|one| one.code.digest == layer.code.digest)
+    };
+    let shown = layers.iter().enumerate().filter(|layer| !covered(*layer));
+    shown
+        .map(|(_, layer)| code.directory(&layer.code.digest))
+        .collect()
 }
 
 async fn settle(functions: &Arc<Functions>, code: &CodeStore, id: FunctionId) -> Result<(), Error> {
@@ -334,8 +463,12 @@ async fn settle(functions: &Arc<Functions>, code: &CodeStore, id: FunctionId) ->
         return Ok(());
     };
     let mut failure = None;
-    for version in function.all_versions() {
-        if let Err(error) = code.ensure(version.code.digest).await {
+    let digests: BTreeSet<_> = function
+        .all_versions()
+        .flat_map(|version| version.digests())
+        .collect();
+    for digest in digests {
+        if let Err(error) = code.ensure(digest).await {
             tracing::error!(
                 function = id.arn(),
                 error = &error as &dyn std::error::Error,
@@ -359,14 +492,24 @@ async fn settle(functions: &Arc<Functions>, code: &CodeStore, id: FunctionId) ->
 
 /// The function that a request means, in the caller's account and region.
 ///
-/// Another region is never reached from here, and another account only with its permission, which
-/// nobody can give yet.
+/// Another account's is refused; operations that its policy may open go through
+/// [`Lambda::resolve`].
 pub fn resolve(
     caller: &Caller,
     action: &'static str,
     name: &str,
     qualifier: Option<&str>,
 ) -> Result<Address, Error> {
+    let address = locate(caller, name, qualifier)?;
+    if address.id.scope.account == caller.account {
+        return Ok(address);
+    }
+    Err(address.denied(caller, action))
+}
+
+/// The function that a name stands for, whoever it belongs to. Another region is never reached from
+/// here.
+fn locate(caller: &Caller, name: &str, qualifier: Option<&str>) -> Result<Address, Error> {
     let reference: FunctionReference = name.parse().map_err(Constraint::from)?;
     if let Some(region) = reference.region.filter(|region| *region != caller.region) {
         let (region, here) = (region.to_string(), caller.region.to_string());
@@ -381,14 +524,6 @@ pub fn resolve(
         scope,
         name: reference.name,
     };
-    if account != caller.account {
-        let principal = caller.principal.arn.clone();
-        return Err(Error::OtherAccount {
-            principal,
-            action,
-            resource: id.arn(),
-        });
-    }
     let qualifier = match (reference.qualifier, qualifier.map(Qualifier::from)) {
         (Some(derived), Some(given)) if derived != given => {
             return Err(InvalidParameter::QualifierMismatch.into());
@@ -404,9 +539,29 @@ pub fn resolve_function(
     action: &'static str,
     name: &str,
 ) -> Result<FunctionId, Error> {
-    let Address { id, qualifier } = resolve(caller, action, name, None)?;
-    match qualifier {
-        None | Some(Qualifier::Latest) => Ok(id),
-        Some(_) => Err(InvalidParameter::QualifiedFunction.into()),
+    resolve(caller, action, name, None)?.whole()
+}
+
+impl Address {
+    /// The function, if no version or alias was meant.
+    fn whole(self) -> Result<FunctionId, Error> {
+        match self.qualifier {
+            None | Some(Qualifier::Latest) => Ok(self.id),
+            Some(_) => Err(InvalidParameter::QualifiedFunction.into()),
+        }
+    }
+
+    /// The answer to someone from another account.
+    fn denied(&self, caller: &Caller, action: &str) -> Error {
+        let resource = match &self.qualifier {
+            Some(qualifier) => self.id.qualified_arn(qualifier),
+            None => self.id.arn(),
+        };
+        PolicyError::NotAllowed {
+            principal: caller.principal.arn.clone(),
+            action: format!("lambda:{action}"),
+            resource,
+        }
+        .into()
     }
 }

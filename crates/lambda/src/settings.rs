@@ -7,6 +7,7 @@ use model::lambda as wire;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Constraint, Error, InvalidParameter};
+use crate::layers::LayerUse;
 use crate::runtimes;
 
 const DEFAULT_TIMEOUT_SECONDS: u32 = 3;
@@ -16,7 +17,6 @@ const MAX_TIMEOUT_SECONDS: i32 = 900;
 /// The interface allows more, but only for capacity providers.
 const MAX_MEMORY_MB: i32 = 10_240;
 const MAX_ENVIRONMENT_BYTES: usize = 4096;
-const MAX_LAYERS: usize = 5;
 
 /// Set by the runtime environment; a function cannot set them.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
@@ -60,6 +60,9 @@ pub struct Settings {
     pub file_systems: Vec<FileSystem>,
     pub snap_start: bool,
     pub logging: Logging,
+    /// Lowest first: later ones cover earlier ones.
+    #[serde(default)]
+    pub layers: Vec<LayerUse>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -106,6 +109,8 @@ pub struct Changes {
     pub dead_letter_config: Option<wire::DeadLetterConfig>,
     pub file_system_configs: Option<Vec<wire::FileSystemConfig>>,
     pub layers: Option<Vec<String>>,
+    /// What `layers` lead to, once the changes are checked.
+    pub layer_uses: Option<Vec<LayerUse>>,
     pub snap_start: Option<wire::SnapStart>,
     pub logging_config: Option<wire::LoggingConfig>,
 }
@@ -133,6 +138,7 @@ impl Settings {
                 group: format!("/aws/lambda/{name}"),
                 json: None,
             },
+            layers: Vec::new(),
         }
     }
 
@@ -165,7 +171,11 @@ impl Settings {
 
 impl Changes {
     /// Checks the changes without the settings they go to, in the order in which AWS complains.
-    pub fn check(&self, allow_deprecated_runtimes: bool) -> Result<(), Error> {
+    pub fn check(
+        &mut self,
+        allow_deprecated_runtimes: bool,
+        find_layers: impl FnOnce(&[String]) -> Result<Vec<LayerUse>, Error>,
+    ) -> Result<(), Error> {
         if let Some(value) = self.timeout.filter(|value| *value > MAX_TIMEOUT_SECONDS) {
             return Err(Constraint::Timeout { value }.into());
         }
@@ -194,7 +204,7 @@ impl Changes {
             });
         }
         if let Some(layers) = &self.layers {
-            check_layers(layers)?;
+            self.layer_uses = Some(find_layers(layers)?);
         }
         if let Some(runtime) = &self.runtime {
             runtimes::check(runtime.as_str(), allow_deprecated_runtimes)?;
@@ -238,6 +248,7 @@ impl Changes {
             &mut settings.file_systems,
             self.file_system_configs.map(file_systems_of),
         );
+        set(&mut settings.layers, self.layer_uses);
         if let Some(apply_on) = self.snap_start.and_then(|snap_start| snap_start.apply_on) {
             settings.snap_start = apply_on.as_str() == "PublishedVersions";
         }
@@ -349,18 +360,6 @@ fn check_environment(variables: &BTreeMap<String, String>) -> Result<(), Invalid
     Ok(())
 }
 
-/// No layer can exist before there are operations to publish one, so every reference is refused
-/// as AWS refuses one that leads nowhere.
-fn check_layers(layers: &[String]) -> Result<(), InvalidParameter> {
-    if layers.len() > MAX_LAYERS {
-        return Err(InvalidParameter::TooManyLayers);
-    }
-    match layers.first() {
-        Some(arn) => Err(InvalidParameter::NoSuchLayer { arn: arn.clone() }),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 impl Settings {
     pub fn sample() -> Self {
@@ -372,6 +371,11 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn none(arns: &[String]) -> Result<Vec<LayerUse>, Error> {
+        let arn = arns.join(" ");
+        Err(InvalidParameter::NoSuchLayer { arn }.into())
+    }
 
     fn environment(variables: &[(&str, &str)]) -> Changes {
         let variables = variables
@@ -402,11 +406,11 @@ mod tests {
         // {"KEY":""} are ten bytes.
         assert!(
             environment(&[("KEY", &"x".repeat(4086))])
-                .check(false)
+                .check(false, none)
                 .is_ok()
         );
         let error = environment(&[("KEY", &"x".repeat(4087))])
-            .check(false)
+            .check(false, none)
             .unwrap_err();
         assert!(
             error
@@ -423,37 +427,40 @@ mod tests {
     #[test]
     fn reserved_variables_are_refused_by_name() {
         let error = environment(&[("AWS_REGION", "x"), ("OK", "y"), ("_HANDLER", "z")])
-            .check(false)
+            .check(false, none)
             .unwrap_err();
         assert!(
             error
                 .to_string()
                 .ends_with("used in this request: AWS_REGION, _HANDLER")
         );
-        assert!(environment(&[("TZ", "UTC")]).check(false).is_ok());
+        assert!(environment(&[("TZ", "UTC")]).check(false, none).is_ok());
     }
 
     #[test]
     fn values_beyond_the_interface_are_refused() {
-        let timeout = Changes {
+        let mut timeout = Changes {
             timeout: Some(901),
             ..Changes::default()
         };
-        assert!(matches!(timeout.check(false), Err(Error::Constraint(_))));
-        let memory = Changes {
+        assert!(matches!(
+            timeout.check(false, none),
+            Err(Error::Constraint(_))
+        ));
+        let mut memory = Changes {
             memory_size: Some(10_241),
             ..Changes::default()
         };
         assert!(matches!(
-            memory.check(false),
+            memory.check(false, none),
             Err(Error::InvalidParameter(_))
         ));
-        let layers = Changes {
+        let mut layers = Changes {
             layers: Some(vec!["arn".into()]),
             ..Changes::default()
         };
         assert_eq!(
-            layers.check(false).unwrap_err().to_string(),
+            layers.check(false, none).unwrap_err().to_string(),
             "Layer version arn does not exist."
         );
     }
@@ -467,8 +474,11 @@ mod tests {
             }),
             ..Changes::default()
         };
-        assert!(of("subnet-81e904f1").check(false).is_ok());
-        let error = of("bad-format-1").check(false).unwrap_err().to_string();
+        assert!(of("subnet-81e904f1").check(false, none).is_ok());
+        let error = of("bad-format-1")
+            .check(false, none)
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(
             "1 validation error detected: Value '[bad-format-1]' at 'vpcConfig.subnetIds' failed"
         ));

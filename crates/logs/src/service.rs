@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use clock::{Clock, Timestamp};
@@ -33,7 +33,19 @@ pub struct Logs {
     /// The sizes of groups when they were last added up, by key.
     sizes: Mutex<Arc<HashMap<String, u64>>>,
     dropped: AtomicU64,
+    observer: OnceLock<Observer>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+type Observe = dyn Fn(&Caller, &[u8]) + Send + Sync;
+
+/// Sees the lines that clients put.
+struct Observer(Box<Observe>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Logs {
@@ -48,11 +60,27 @@ impl Logs {
             clock: clock.clone(),
             sizes: Mutex::default(),
             dropped: AtomicU64::new(0),
+            observer: OnceLock::new(),
             sweeper: Mutex::default(),
         });
         let sweeper = tokio::spawn(sweep::run(Arc::downgrade(&logs), clock));
         *logs.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeper);
         Ok(logs)
+    }
+
+    /// Shows each line that a client puts to `observer`, once it is on disk. Only the first call
+    /// counts.
+    pub fn observe(&self, observer: impl Fn(&Caller, &[u8]) + Send + Sync + 'static) {
+        // There is one assembly, which asks once.
+        let _ = self.observer.set(Observer(Box::new(observer)));
+    }
+
+    pub(crate) fn observed(&self, caller: &Caller, events: &[(i64, Bytes)]) {
+        if let Some(observer) = self.observer.get() {
+            for (_, message) in events {
+                (observer.0)(caller, message);
+            }
+        }
     }
 
     /// Takes events of a function: never waits, keeps their order within the stream, and brings

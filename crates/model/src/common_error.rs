@@ -5,7 +5,10 @@
 use crate::ErrorShape;
 
 /// Values break the constraints of the interface.
-pub static VALIDATION: ErrorShape = ErrorShape::client("ValidationException", 400);
+pub static VALIDATION: ErrorShape = ErrorShape {
+    query_code: Some("ValidationError"),
+    ..ErrorShape::client("ValidationException", 400)
+};
 
 /// The body is not well formed, or a value has the wrong type.
 pub static SERIALIZATION: ErrorShape = ErrorShape::client("SerializationException", 400);
@@ -18,6 +21,18 @@ pub static METHOD_NOT_ALLOWED: ErrorShape = ErrorShape::client("UnknownOperation
 
 /// The target header names no operation. The JSON protocols answer 400 here.
 pub static UNKNOWN_TARGET: ErrorShape = ErrorShape::client("UnknownOperationException", 400);
+
+/// A Query request names no operation.
+pub static MISSING_ACTION: ErrorShape = ErrorShape {
+    query_code: Some("MissingAction"),
+    ..ErrorShape::client("MissingActionException", 400)
+};
+
+/// A Query request names an operation that the service does not have.
+pub static INVALID_ACTION: ErrorShape = ErrorShape {
+    query_code: Some("InvalidAction"),
+    ..ErrorShape::client("InvalidActionException", 400)
+};
 
 /// AWS has the operation, but this server does not.
 pub static NOT_IMPLEMENTED: ErrorShape = ErrorShape::server("NotImplementedException", 501);

@@ -4,6 +4,9 @@
 //! intermediate tree. Reading follows AWS: unknown members are skipped, a `null` member is an absent
 //! one, the last of two equal keys wins, and a value of the wrong type is a `SerializationException`
 //! in AWS's words. Strings without escapes and all blobs are read without copying.
+//!
+//! Protocols with other formats carry the same members: what they read is turned into JSON first,
+//! and the [`Writer`] knows their formats, too.
 
 mod reader;
 #[cfg(test)]
@@ -45,6 +48,17 @@ pub fn from_body<T: FromJson + Default>(body: &Bytes) -> Result<(T, Missing), De
     Ok((value, reader.into_missing()))
 }
 
+/// Reads a whole document whose values are all strings, converting them where something else is
+/// wanted.
+pub(crate) fn from_text_body<T: FromJson + Default>(
+    body: &Bytes,
+) -> Result<(T, Missing), DecodeError> {
+    let mut reader = Reader::of_text(body);
+    let value = T::from_json(&mut reader)?;
+    reader.end()?;
+    Ok((value, reader.into_missing()))
+}
+
 /// Writes a document.
 pub fn to_bytes<T: ToJson + ?Sized>(value: &T) -> Bytes {
     let mut writer = Writer::new();
@@ -78,7 +92,7 @@ impl FromJson for bool {
 
 impl ToJson for bool {
     fn to_json(&self, writer: &mut Writer) {
-        writer.raw(if *self { "true" } else { "false" });
+        writer.boolean(*self);
     }
 }
 
@@ -185,7 +199,7 @@ impl<T: FromJson + Default> FromJson for BTreeMap<String, T> {
 
 impl<T: ToJson> ToJson for BTreeMap<String, T> {
     fn to_json(&self, writer: &mut Writer) {
-        let mut object = writer.object();
+        let mut object = writer.map();
         for (key, value) in self {
             object.entry(key, value);
         }

@@ -24,6 +24,8 @@ pub static SERVICE: ServiceModel = ServiceModel {
     name: "lambda",
     api_version: "2015-03-31",
     protocol: Protocol::RestJson1,
+    protocols: &[Protocol::RestJson1],
+    xml_namespace: "",
     signing_name: "lambda",
     endpoint_prefix: "lambda",
     target_prefix: "",
@@ -37,7 +39,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 201,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "AddPermission",
@@ -46,7 +48,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 201,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "CheckpointDurableExecution",
@@ -82,7 +84,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 201,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "CreateEventSourceMapping",
@@ -91,7 +93,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 202,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "CreateFunction",
@@ -109,7 +111,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 201,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteAlias",
@@ -136,7 +138,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteDurableExecution",
@@ -154,7 +156,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 202,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteFunction",
@@ -172,7 +174,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteFunctionConcurrency",
@@ -181,7 +183,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteFunctionEventInvokeConfig",
@@ -190,7 +192,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteFunctionUrlConfig",
@@ -199,7 +201,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteLayerVersion",
@@ -208,7 +210,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteProvisionedConcurrencyConfig",
@@ -217,7 +219,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "DeleteResourcePolicy",
@@ -226,7 +228,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetAccountSettings",
@@ -262,7 +264,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetDurableExecution",
@@ -298,7 +300,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetFunction",
@@ -316,7 +318,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetFunctionConcurrency",
@@ -325,7 +327,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetFunctionConfiguration",
@@ -343,7 +345,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetFunctionRecursionConfig",
@@ -352,7 +354,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetFunctionScalingConfig",
@@ -361,7 +363,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetFunctionUrlConfig",
@@ -370,7 +372,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetLayerVersion",
@@ -379,7 +381,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetLayerVersionByArn",
@@ -388,7 +390,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetLayerVersionPolicy",
@@ -397,7 +399,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetPolicy",
@@ -406,7 +408,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetProvisionedConcurrencyConfig",
@@ -415,7 +417,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetResourcePolicy",
@@ -424,7 +426,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "GetRuntimeManagementConfig",
@@ -433,7 +435,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "Invoke",
@@ -451,7 +453,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 202,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "InvokeWithResponseStream",
@@ -460,7 +462,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Payload,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListAliases",
@@ -487,7 +489,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListDurableExecutionsByFunction",
@@ -505,7 +507,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListFunctionEventInvokeConfigs",
@@ -514,7 +516,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListFunctionUrlConfigs",
@@ -523,7 +525,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListFunctionVersionsByCapacityProvider",
@@ -550,7 +552,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListLayerVersions",
@@ -559,7 +561,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListLayers",
@@ -568,7 +570,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListProvisionedConcurrencyConfigs",
@@ -577,7 +579,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ListTags",
@@ -613,7 +615,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 201,
             max_body_bytes: 70167211,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PublishVersion",
@@ -631,7 +633,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PutFunctionConcurrency",
@@ -640,7 +642,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PutFunctionEventInvokeConfig",
@@ -649,7 +651,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PutFunctionRecursionConfig",
@@ -658,7 +660,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PutFunctionScalingConfig",
@@ -667,7 +669,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 202,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PutProvisionedConcurrencyConfig",
@@ -676,7 +678,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 202,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PutResourcePolicy",
@@ -685,7 +687,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "PutRuntimeManagementConfig",
@@ -694,7 +696,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "RemoveLayerVersionPermission",
@@ -703,7 +705,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "RemovePermission",
@@ -712,7 +714,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 204,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "ResumeDurableExecution",
@@ -802,7 +804,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "UpdateEventSourceMapping",
@@ -811,7 +813,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 202,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "UpdateFunctionCode",
@@ -838,7 +840,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
         OperationBinding {
             name: "UpdateFunctionUrlConfig",
@@ -847,7 +849,7 @@ pub static SERVICE: ServiceModel = ServiceModel {
             status: 200,
             max_body_bytes: 6291456,
             oversized: OversizedBody::Entity,
-            generated: false,
+            generated: true,
         },
     ],
 };

@@ -6,11 +6,16 @@
 //! HTTP bindings and AWS's validation messages. It never does I/O and never reads a clock.
 #![forbid(unsafe_code)]
 
+pub mod application_autoscaling;
 mod arn;
 mod aws_json;
 mod blob;
+mod cbor;
+pub mod cloudwatch;
 pub mod common_error;
 mod error;
+pub mod event_stream;
+pub mod form;
 mod identity;
 pub mod json;
 pub mod lambda;
@@ -18,6 +23,7 @@ pub mod logs;
 mod operation;
 pub mod rest;
 mod rest_json;
+pub mod rpc;
 mod string_enum;
 pub mod validation;
 
@@ -27,5 +33,5 @@ pub use clock::Timestamp;
 pub use error::{DecodeError, ErrorShape, Fault, WireError};
 pub use identity::{AccountId, ParseAccountIdError, ParseRegionError, Region};
 pub use operation::{
-    Operation, OperationBinding, OperationInput, OversizedBody, Protocol, ServiceModel,
+    Answering, Operation, OperationBinding, OperationInput, OversizedBody, Protocol, ServiceModel,
 };

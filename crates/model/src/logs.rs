@@ -24,6 +24,8 @@ pub static SERVICE: ServiceModel = ServiceModel {
     name: "logs",
     api_version: "2014-03-28",
     protocol: Protocol::AwsJson1_1,
+    protocols: &[Protocol::AwsJson1_1],
+    xml_namespace: "",
     signing_name: "logs",
     endpoint_prefix: "logs",
     target_prefix: "Logs_20140328",

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Method, request, response};
 
+use crate::rpc::SMITHY_PROTOCOL;
 use crate::{DecodeError, ErrorShape, WireError};
 
 /// How a service's requests and answers are laid out in HTTP messages.
@@ -14,17 +15,32 @@ pub enum Protocol {
     AwsJson1_0,
     /// As 1.0, with another content type and error format.
     AwsJson1_1,
+    /// `POST /service/S/operation/O` with a CBOR body.
+    RpcV2Cbor,
+    /// `POST /` with a form as body, answered with XML.
+    AwsQuery,
 }
 
 impl Protocol {
-    /// The content type of this protocol's JSON bodies.
+    /// The content type of this protocol's answers.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::RestJson1 => "application/json",
             Self::AwsJson1_0 => "application/x-amz-json-1.0",
             Self::AwsJson1_1 => "application/x-amz-json-1.1",
+            Self::RpcV2Cbor => "application/cbor",
+            Self::AwsQuery => "text/xml",
         }
     }
+}
+
+/// What the layout of an answer depends on, besides the output.
+#[derive(Clone, Copy, Debug)]
+pub struct Answering<'a> {
+    /// The protocol of the request.
+    pub protocol: Protocol,
+    /// Some protocols repeat it in the body.
+    pub request_id: &'a str,
 }
 
 /// An AWS service: how it is addressed, and every operation it has, served by firn or not.
@@ -34,8 +50,12 @@ pub struct ServiceModel {
     pub name: &'static str,
     /// The service's version, a date.
     pub api_version: &'static str,
-    /// The wire protocol.
+    /// The wire protocol, or the one to speak with clients of ours where there are several.
     pub protocol: Protocol,
+    /// All wire protocols.
+    pub protocols: &'static [Protocol],
+    /// The namespace of XML answers; empty for services that have none.
+    pub xml_namespace: &'static str,
     /// The service's name in a signature's credential scope.
     pub signing_name: &'static str,
     /// The first label of the service's host names.
@@ -51,6 +71,20 @@ pub struct ServiceModel {
 }
 
 impl ServiceModel {
+    /// The protocol that a request to this service speaks.
+    pub fn protocol_of(&self, request: &request::Parts) -> Protocol {
+        let speaks = |protocol| self.protocols.contains(&protocol);
+        let (name, value) = SMITHY_PROTOCOL;
+        let is_cbor = (request.headers.get(name)).is_some_and(|found| found == value);
+        if is_cbor && speaks(Protocol::RpcV2Cbor) {
+            Protocol::RpcV2Cbor
+        } else if request.headers.contains_key("x-amz-target") || !speaks(Protocol::AwsQuery) {
+            self.protocol
+        } else {
+            Protocol::AwsQuery
+        }
+    }
+
     /// The index of the operation called `name` in [`ServiceModel::operations`].
     pub fn operation_index(&self, name: &str) -> Option<usize> {
         self.operations
@@ -95,17 +129,35 @@ pub trait Operation: Send + Sync + 'static {
     const SERVICE: &'static ServiceModel;
     /// The errors its interface lists.
     const ERRORS: &'static [&'static ErrorShape];
+    /// True if clients may compress the body.
+    const COMPRESSIBLE: bool = false;
     /// What a caller sends.
     type Input: OperationInput<Operation = Self> + Send + 'static;
     /// What a success answers.
     type Output: Send + 'static;
+    /// What its body is made of: bytes, or a stream of events.
+    type Body: Send + 'static;
 
     /// Reads the input from a request and checks its constraints. A body that the interface
     /// carries as it is (Invoke's payload) is shared, not copied.
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError>;
 
+    /// As [`Operation::decode`], for a service that speaks several protocols.
+    fn decode_in(
+        _: Protocol,
+        request: &request::Parts,
+        body: Bytes,
+    ) -> Result<Self::Input, DecodeError> {
+        Self::decode(request, body)
+    }
+
     /// Lays out a success.
-    fn encode(output: Self::Output) -> http::Response<Bytes>;
+    fn encode(output: Self::Output) -> http::Response<Self::Body>;
+
+    /// As [`Operation::encode`], for a service that speaks several protocols.
+    fn encode_in(_: &Answering<'_>, output: Self::Output) -> http::Response<Self::Body> {
+        Self::encode(output)
+    }
 
     /// Lays out a request; the URI has path and query only. For clients.
     fn encode_input(input: &Self::Input) -> http::Request<Bytes>;

@@ -189,16 +189,21 @@ impl UriBuilder {
     /// Appends a query parameter.
     #[must_use]
     pub fn query<'v, T: Text + 'v>(
-        mut self,
+        self,
         name: &str,
         values: impl IntoIterator<Item = &'v T>,
     ) -> Self {
-        for value in values {
-            self.uri.push(std::mem::replace(&mut self.separator, '&'));
-            self.push_encoded(name);
-            self.uri.push('=');
-            self.push_encoded(&value.to_text());
-        }
+        values
+            .into_iter()
+            .fold(self, |uri, value| uri.fixed_query(name, &value.to_text()))
+    }
+
+    /// Adds a parameter that the path of an operation always has.
+    pub fn fixed_query(mut self, name: &str, value: &str) -> Self {
+        self.uri.push(std::mem::replace(&mut self.separator, '&'));
+        self.push_encoded(name);
+        self.uri.push('=');
+        self.push_encoded(value);
         self
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, response};
 
+use crate::event_stream::{self, Event, EventStream};
 use crate::json::{self, FromJson, Reader};
 use crate::rest::{self, Text};
 use crate::{Blob, WireError};
@@ -28,6 +29,23 @@ pub(crate) fn payload(status: u16, payload: Option<Blob>) -> Response<Bytes> {
     response(status, body)
 }
 
+/// A success whose body is a stream of events.
+pub(crate) fn events<E: Event>(status: u16, events: EventStream<E>) -> Response<EventStream<E>> {
+    let mut response = Response::new(events);
+    *response.status_mut() = status_code(status);
+    let content_type = HeaderValue::from_static(event_stream::CONTENT_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// Reads the events of a success.
+pub(crate) fn read_events<E: Event>(
+    response: &response::Parts,
+    body: Bytes,
+) -> Result<EventStream<E>, WireError> {
+    EventStream::from_body(body).map_err(|error| unreadable(response, &error.to_string()))
+}
+
 /// A success without a body.
 pub(crate) fn empty(status: u16) -> Response<Bytes> {
     with_status(status, Bytes::new())
@@ -42,9 +60,12 @@ pub(crate) fn status(asked: Option<i32>, default: u16) -> u16 {
 
 fn with_status(status: u16, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = status_code(status);
     response
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A request with a JSON body.

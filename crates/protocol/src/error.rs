@@ -6,12 +6,14 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use model::json::Writer;
+use model::json::{ToJson, Writer};
+use model::rpc::SMITHY_PROTOCOL;
 use model::{DecodeError, ErrorShape, Fault, Protocol, ServiceModel, common_error};
 
 use crate::Body;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const INTERNAL_MESSAGE: &str = "An error occurred and the request cannot be processed.";
 
@@ -27,6 +29,17 @@ struct Inner {
     members: Vec<(&'static str, String)>,
     headers: Vec<(&'static str, String)>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    untyped: bool,
+    silent: bool,
+}
+
+/// How a text is written that is not there.
+struct Null;
+
+impl ToJson for Null {
+    fn to_json(&self, writer: &mut Writer) {
+        writer.raw("null");
+    }
 }
 
 /// Some shapes depend on the service that answers, which is known only when the error is rendered.
@@ -58,7 +71,23 @@ impl ApiError {
             members,
             headers,
             source: None,
+            untyped: false,
+            silent: false,
         }))
+    }
+
+    /// Leaves out the `Type` that the body of such an error has otherwise.
+    #[must_use]
+    pub fn without_type(mut self) -> Self {
+        self.0.untyped = true;
+        self
+    }
+
+    /// Answers `null` for the text in REST-JSON; the text stays for the log.
+    #[must_use]
+    pub fn without_message(mut self) -> Self {
+        self.0.silent = true;
+        self
     }
 
     /// Adds a member to the body. `Type` need not be added: it follows from the shape.
@@ -113,8 +142,29 @@ impl ApiError {
     /// errors name the type in header and body, so that clients of all JSON protocols read them.
     pub fn to_response(&self, service: Option<&ServiceModel>, request_id: &str) -> Response<Body> {
         let protocol = service.map_or(Protocol::RestJson1, |service| service.protocol);
+        self.to_response_in(protocol, service, request_id)
+    }
+
+    /// The answer in one of the protocols of `service`.
+    pub fn to_response_in(
+        &self,
+        protocol: Protocol,
+        service: Option<&ServiceModel>,
+        request_id: &str,
+    ) -> Response<Body> {
         let shape = self.shape(service);
-        let mut response = Response::new(self.body(shape, protocol).into());
+        let body = match protocol {
+            Protocol::RestJson1 | Protocol::AwsJson1_0 | Protocol::AwsJson1_1 => {
+                self.body(Writer::new(), shape, protocol, shape.code)
+            }
+            Protocol::RpcV2Cbor => {
+                let service = service.map_or("firn", |service| service.name);
+                let code = format!("com.amazonaws.{service}#{}", shape.code);
+                self.body(Writer::cbor(), shape, protocol, &code)
+            }
+            Protocol::AwsQuery => self.query_body(shape, service, request_id),
+        };
+        let mut response = Response::new(body.into());
         *response.status_mut() =
             StatusCode::from_u16(shape.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -122,7 +172,18 @@ impl ApiError {
             CONTENT_TYPE,
             HeaderValue::from_static(protocol.content_type()),
         );
-        headers.insert(ERROR_TYPE, HeaderValue::from_static(shape.code));
+        if protocol != Protocol::AwsQuery {
+            headers.insert(ERROR_TYPE, HeaderValue::from_static(shape.code));
+            if service.is_some_and(|service| service.protocols.contains(&Protocol::AwsQuery))
+                && let Ok(error) = HeaderValue::from_str(&query_error(shape))
+            {
+                headers.insert(QUERY_ERROR, error);
+            }
+        }
+        if protocol == Protocol::RpcV2Cbor {
+            let (name, value) = SMITHY_PROTOCOL;
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         if let Ok(request_id) = HeaderValue::from_str(request_id) {
             headers.insert(REQUEST_ID, request_id);
         }
@@ -137,14 +198,44 @@ impl ApiError {
         response
     }
 
-    fn body(&self, shape: &ErrorShape, protocol: Protocol) -> Bytes {
-        let mut writer = Writer::new();
+    fn query_body(
+        &self,
+        shape: &ErrorShape,
+        service: Option<&ServiceModel>,
+        request_id: &str,
+    ) -> Bytes {
+        let namespace = service.map_or("", |service| service.xml_namespace);
+        let mut writer = Writer::xml();
+        writer.raw(&format!("<ErrorResponse xmlns=\"{namespace}\"><Error>"));
+        let mut object = writer.object();
+        object.entry("Type", blamed(shape.fault));
+        object.entry("Code", shape.query_code.unwrap_or(shape.code));
+        object.entry("Message", &self.0.message);
+        for (name, value) in &self.0.members {
+            object.entry(name, value);
+        }
+        object.end();
+        writer.raw("</Error>");
+        let mut object = writer.object();
+        object.entry("RequestId", request_id);
+        object.end();
+        writer.raw("</ErrorResponse>");
+        writer.into_bytes()
+    }
+
+    fn body(
+        &self,
+        mut writer: Writer,
+        shape: &ErrorShape,
+        protocol: Protocol,
+        code: &str,
+    ) -> Bytes {
         let mut object = writer.object();
         if protocol != Protocol::RestJson1 {
-            object.entry("__type", shape.code);
+            object.entry("__type", code);
         }
         let names_type = self.0.members.iter().any(|(name, _)| *name == "Type");
-        if shape.typed && !names_type {
+        if shape.typed && !names_type && !self.0.untyped {
             let blamed = if shape.fault == Fault::Client {
                 "User"
             } else {
@@ -155,9 +246,26 @@ impl ApiError {
         for (name, value) in &self.0.members {
             object.entry(name, value);
         }
-        object.entry(shape.message_key, &self.0.message);
+        if self.0.silent && protocol == Protocol::RestJson1 {
+            object.entry(shape.message_key, &Null);
+        } else {
+            object.entry(shape.message_key, &self.0.message);
+        }
         object.end();
         writer.into_bytes()
+    }
+}
+
+/// How clients that once spoke Query know the error: its code there, and who is to blame.
+fn query_error(shape: &ErrorShape) -> String {
+    let code = shape.query_code.unwrap_or(shape.code);
+    format!("{code};{}", blamed(shape.fault))
+}
+
+const fn blamed(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Client => "Sender",
+        Fault::Server => "Receiver",
     }
 }
 

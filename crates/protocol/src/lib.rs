@@ -8,8 +8,11 @@
 
 mod body;
 mod caller;
+mod compressed;
 pub mod credentials;
 mod error;
+mod event_stream;
+mod handle;
 mod router;
 mod service;
 pub mod sigv4;
@@ -17,6 +20,7 @@ pub mod sigv4;
 pub use body::{Body, BodyError};
 pub use caller::{Caller, Principal, PrincipalKind};
 pub use error::ApiError;
+pub use handle::RouterHandle;
 pub use router::{Route, Router, RouterBuilder};
 pub use service::{BoxFuture, Called, Row, Served, Service};
 

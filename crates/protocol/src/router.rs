@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request};
-use model::{Operation, OperationBinding, OversizedBody, Protocol, ServiceModel, common_error};
+use model::rpc::{self, SMITHY_PROTOCOL};
+use model::{
+    Operation, OperationBinding, OversizedBody, Protocol, ServiceModel, common_error, form,
+};
 
 use crate::error::REQUEST_ID;
 use crate::{ApiError, Body, Caller, Service};
@@ -40,6 +43,9 @@ pub struct Route {
     row: usize,
     model: &'static ServiceModel,
     binding: &'static OperationBinding,
+    protocol: Protocol,
+    /// The operation is named in the body, which is not there yet.
+    in_body: bool,
 }
 
 /// Collects services for a [`Router`].
@@ -64,6 +70,10 @@ impl Router {
         request: &request::Parts,
         signing_service: Option<&str>,
     ) -> Result<Route, ApiError> {
+        let (name, value) = SMITHY_PROTOCOL;
+        if (request.headers.get(name)).is_some_and(|found| found == value) {
+            return self.route_rpc(request.uri.path());
+        }
         if let Some(target) = request.headers.get("x-amz-target") {
             return self.route_target(target);
         }
@@ -71,6 +81,9 @@ impl Router {
         let chosen = signing_service
             .and_then(|name| self.by_signing_name.get(name).copied())
             .or_else(|| self.service_of_host(request));
+        if let Some(route) = self.route_form(request, chosen) {
+            return Ok(route);
+        }
         let mut wrong_method = None;
         for index in candidates(chosen, self.services.len()) {
             match self.services[index]
@@ -108,6 +121,103 @@ impl Router {
         ))
     }
 
+    fn route_rpc(&self, path: &str) -> Result<Route, ApiError> {
+        let mut parts = path.split('/').skip(1);
+        let mut next = || parts.next().unwrap_or_default();
+        if let ("service", name, "operation", operation) = (next(), next(), next(), next())
+            && let Some(&service) = self.by_target_prefix.get(name)
+            && let Some(operation) = self.services[service].model.operation_index(operation)
+        {
+            let mut route = self.served(service, operation)?;
+            route.protocol = Protocol::RpcV2Cbor;
+            return Ok(route);
+        }
+        let shown: String = path.chars().take(128).collect();
+        Err(ApiError::new(
+            &common_error::UNKNOWN_OPERATION,
+            format!("The path {shown} names no operation that this server has"),
+        ))
+    }
+
+    /// A request of the Query protocol, whose operation [`Router::complete`] finds in the body. Until
+    /// then the service's largest limit holds.
+    fn route_form(&self, request: &request::Parts, chosen: Option<usize>) -> Option<Route> {
+        let is_form = request
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| {
+                kind.as_bytes()
+                    .starts_with(b"application/x-www-form-urlencoded")
+            });
+        let query = request.uri.query().unwrap_or_default();
+        let in_uri = || form::parameter(query.as_bytes(), "Action").is_some();
+        if request.uri.path() != "/" || !(is_form || in_uri()) {
+            return None;
+        }
+        let speaks = |index: &usize| {
+            self.services[*index]
+                .model
+                .protocols
+                .contains(&Protocol::AwsQuery)
+        };
+        let service = match chosen {
+            Some(chosen) => Some(chosen).filter(speaks),
+            None => (0..self.services.len()).find(speaks),
+        }?;
+        let model = self.services[service].model;
+        let largest = |binding: &&OperationBinding| binding.max_body_bytes;
+        Some(Route {
+            service,
+            row: usize::MAX,
+            model,
+            binding: model.operations.iter().max_by_key(largest)?,
+            protocol: Protocol::AwsQuery,
+            in_body: true,
+        })
+    }
+
+    /// Finds the operation of a route whose request names it in its body. Others stay as they are.
+    pub fn complete(
+        &self,
+        route: Route,
+        request: &request::Parts,
+        body: &Bytes,
+    ) -> Result<Route, ApiError> {
+        if !route.in_body {
+            return Ok(route);
+        }
+        let form = rpc::form(request, body);
+        let Some(action) = form::parameter(form, "Action") else {
+            let message = "The request must contain the parameter Action";
+            return Err(ApiError::new(&common_error::MISSING_ACTION, message));
+        };
+        // Versions are dates, of which each service has its own.
+        let version = form::parameter(form, "Version");
+        let service = self
+            .services
+            .iter()
+            .position(|entry| {
+                entry.model.protocols.contains(&Protocol::AwsQuery)
+                    && version.as_deref() == Some(entry.model.api_version)
+            })
+            .unwrap_or(route.service);
+        let Some(operation) = self.services[service].model.operation_index(&action) else {
+            let action: String = action.chars().take(64).collect();
+            let version: String = version.unwrap_or_default().chars().take(64).collect();
+            return Err(ApiError::new(
+                &common_error::INVALID_ACTION,
+                format!("Could not find operation {action} for version {version}"),
+            ));
+        };
+        let mut found = self.served(service, operation)?;
+        found.protocol = Protocol::AwsQuery;
+        let length = body.len() as u64;
+        if length > found.max_body_bytes() {
+            return Err(found.too_large(length));
+        }
+        Ok(found)
+    }
+
     fn service_of_host(&self, request: &request::Parts) -> Option<usize> {
         let host = request.headers.get(header::HOST)?.to_str().ok()?;
         let label = host.split(['.', ':']).next()?;
@@ -125,6 +235,8 @@ impl Router {
                 row,
                 model: entry.model,
                 binding,
+                protocol: entry.model.protocol,
+                in_body: false,
             }),
             None => Err(ApiError::new(
                 &common_error::NOT_IMPLEMENTED,
@@ -146,7 +258,7 @@ impl Router {
     ) -> Response<Body> {
         match self.try_dispatch(route, request, body, caller).await {
             Ok(response) => response,
-            Err(error) => error.to_response(Some(route.model), &caller.request_id),
+            Err(error) => route.refuse(&error, &caller.request_id),
         }
     }
 
@@ -227,6 +339,15 @@ impl Router {
             .and_then(|target| target.rsplit_once('.'))
             .and_then(|(prefix, _)| self.by_target_prefix.get(prefix))
             .map(|&index| self.services[index].model);
+        let (name, value) = SMITHY_PROTOCOL;
+        if (request.headers.get(name)).is_some_and(|found| found == value) {
+            return error.to_response_in(Protocol::RpcV2Cbor, service, request_id);
+        }
+        if service.is_none()
+            && let Some(route) = self.route_form(request, self.service_of_host(request))
+        {
+            return route.refuse(error, request_id);
+        }
         error.to_response(service, request_id)
     }
 }
@@ -313,7 +434,7 @@ fn entry(service: Arc<dyn Service>) -> Entry {
     }
     let paths = match model.protocol {
         Protocol::RestJson1 => Paths::new(model.operations),
-        Protocol::AwsJson1_0 | Protocol::AwsJson1_1 => Paths::default(),
+        _ => Paths::default(),
     };
     Entry {
         service,
@@ -329,9 +450,19 @@ impl Route {
         self.binding.name
     }
 
+    /// False if the request names its operation in the body; see [`Router::complete`].
+    pub fn is_complete(&self) -> bool {
+        !self.in_body
+    }
+
     /// The service's interface.
     pub fn service(&self) -> &'static ServiceModel {
         self.model
+    }
+
+    /// The answer for an error, in the protocol of the request.
+    pub fn refuse(&self, error: &ApiError, request_id: &str) -> Response<Body> {
+        error.to_response_in(self.protocol, Some(self.model), request_id)
     }
 
     /// Larger bodies must be refused with [`Route::too_large`].

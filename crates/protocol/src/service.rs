@@ -87,7 +87,8 @@ macro_rules! operations {
                     },
                     serve: |service, request, body, caller| {
                         Box::pin(async move {
-                            let (input, probe) = $crate::expansion::decode(request, body)?;
+                            let (input, probe) =
+                                $crate::expansion::decode(request, body, caller)?;
                             let output = $run(service, caller, input).await?;
                             Ok(probe.encode(output))
                         })
@@ -150,19 +151,40 @@ pub mod expansion {
     pub use bytes::Bytes;
     use http::Response;
     pub use http::request::Parts;
-    use model::Operation;
-    use model::OperationInput;
     pub use model::ServiceModel;
+    use model::{Answering, Operation, OperationInput, Protocol};
 
-    use crate::{ApiError, Body};
+    use crate::{ApiError, Body, Caller, compressed};
 
-    /// Stands for an input's type where the macro cannot name it.
-    pub struct Probe<I>(PhantomData<fn() -> I>);
+    /// Stands for an input's type where the macro cannot name it, and for how it came.
+    pub struct Probe<I> {
+        input: PhantomData<fn() -> I>,
+        protocol: Protocol,
+        /// Kept only for protocols that repeat it in the answer's body.
+        request_id: String,
+    }
 
     impl<I: OperationInput> Probe<I> {
         #[allow(clippy::new_without_default, reason = "only the macro makes probes")]
         pub fn new() -> Self {
-            Self(PhantomData)
+            Self {
+                input: PhantomData,
+                protocol: I::Operation::SERVICE.protocol,
+                request_id: String::new(),
+            }
+        }
+
+        fn of_request(request: &Parts, caller: &Caller) -> Self {
+            let protocol = I::Operation::SERVICE.protocol_of(request);
+            let request_id = match protocol {
+                Protocol::AwsQuery => caller.request_id.clone(),
+                _ => String::new(),
+            };
+            Self {
+                input: PhantomData,
+                protocol,
+                request_id,
+            }
         }
 
         pub fn same(&self, input: I) -> I {
@@ -173,8 +195,15 @@ pub mod expansion {
             (I::Operation::NAME, I::Operation::SERVICE)
         }
 
-        pub fn encode(&self, output: <I::Operation as Operation>::Output) -> Response<Body> {
-            I::Operation::encode(output).map(Body::from)
+        pub fn encode(&self, output: <I::Operation as Operation>::Output) -> Response<Body>
+        where
+            <I::Operation as Operation>::Body: Into<Body>,
+        {
+            let answering = Answering {
+                protocol: self.protocol,
+                request_id: &self.request_id,
+            };
+            I::Operation::encode_in(&answering, output).map(Into::into)
         }
 
         pub fn boxed(&self, output: <I::Operation as Operation>::Output) -> Box<dyn Any + Send> {
@@ -185,8 +214,16 @@ pub mod expansion {
     pub fn decode<I: OperationInput>(
         request: &Parts,
         body: Bytes,
+        caller: &Caller,
     ) -> Result<(I, Probe<I>), ApiError> {
-        Ok((I::Operation::decode(request, body)?, Probe::new()))
+        let probe = Probe::of_request(request, caller);
+        let body = if I::Operation::COMPRESSIBLE {
+            compressed::inflated(request, body)?
+        } else {
+            body
+        };
+        let input = I::Operation::decode_in(probe.protocol, request, body)?;
+        Ok((input, probe))
     }
 
     pub fn downcast<I: OperationInput + 'static>(

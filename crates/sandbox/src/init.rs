@@ -12,6 +12,7 @@
 mod launch;
 mod root;
 mod scratch;
+mod stub;
 mod thaw;
 
 use std::collections::HashSet;
@@ -66,6 +67,7 @@ pub fn run(birth: Birth<'_>) -> ! {
         }
     };
     debug_assert_eq!(init.control.as_raw_fd(), control);
+    init.stub = stub::Stub::make(&init);
     let result = init.serve();
     sys::exit_now(i32::from(result.is_err()))
 }
@@ -76,6 +78,8 @@ struct Init<'a> {
     ids: Ids,
     control: OwnedFd,
     children: OwnedFd,
+    /// Waits to become the first process.
+    stub: Option<stub::Stub>,
     /// Spawned at the server's request and not yet reaped: the only ones it may signal.
     processes: HashSet<Pid>,
     pids_max: u32,
@@ -98,6 +102,7 @@ fn set_up(birth: Birth<'_>) -> Result<Init<'_>, (OwnedFd, Failure)> {
             ids,
             control,
             children,
+            stub: None,
             processes: HashSet::new(),
             pids_max: 0,
             entered: false,
@@ -285,6 +290,17 @@ impl Init<'_> {
                 sys::kill_all(signal);
                 Ok(())
             }
+            ToInit::Connect { sequence, port } => match network::connect_inside(port) {
+                Ok(socket) => {
+                    let answer = FromInit::Connecting { sequence };
+                    wire::send(&self.control, &answer, &[socket.as_fd()])
+                }
+                Err(err) => {
+                    let failure = Failure::new(format!("connect to port {port} inside"), &err);
+                    let answer = FromInit::NotConnected { sequence, failure };
+                    wire::send(&self.control, &answer, &[])
+                }
+            },
         }
     }
 

@@ -57,6 +57,7 @@
 
 mod cgroup;
 mod config;
+mod connector;
 mod doctor;
 mod error;
 mod init;
@@ -75,6 +76,7 @@ mod thawing;
 mod wire;
 
 pub use config::{Config, Egress, Freezer, Relaxations};
+pub use connector::Connector;
 pub use doctor::{Check, Status, doctor};
 pub use error::Error;
 pub use process::Process;

@@ -20,12 +20,13 @@ mod netlink;
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
 use rustix::thread::LinkNameSpaceType;
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,17 @@ pub fn configure(address: Address) -> io::Result<()> {
     routes.add_address(INSIDE_INDEX, address.own, 31)?;
     routes.set_up(INSIDE_INDEX)?;
     routes.add_route(None, address.gateway)
+}
+
+/// In an environment: begins a connection to one of its own ports. Only loopback can be meant.
+pub fn connect_inside(port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// In an environment: gives the interface up for good.

@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::sync::{oneshot, watch};
 
 use crate::cgroup::{self, Group, OomSource};
+use crate::connector::Connector;
 use crate::link::Link;
 use crate::process::Process;
 use crate::service::{Service, patiently};
@@ -44,6 +45,7 @@ struct State {
     last_sequence: u64,
     entering: Option<oneshot::Sender<Result<(), Failure>>>,
     spawning: HashMap<u64, oneshot::Sender<Result<Started, NotStarted>>>,
+    connecting: HashMap<u64, oneshot::Sender<Result<OwnedFd, Failure>>>,
     processes: HashMap<i32, watch::Sender<Option<Exit>>>,
 }
 
@@ -127,6 +129,7 @@ impl Environment {
             state.ended = true;
             state.entering = None;
             state.spawning.clear();
+            state.connecting.clear();
         }
         // Until then they may still be running: told of their end now, their owner would take away
         // what they talk to, and they would complain of it.
@@ -166,8 +169,35 @@ impl Environment {
                     exit.send_replace(Some(how));
                 }
             }
+            FromInit::Connecting { sequence } => {
+                if let (Some(sender), Some(socket)) =
+                    (state.connecting.remove(&sequence), fds.pop())
+                {
+                    let _ = sender.send(Ok(socket));
+                }
+            }
+            FromInit::NotConnected { sequence, failure } => {
+                if let Some(sender) = state.connecting.remove(&sequence) {
+                    let _ = sender.send(Err(failure));
+                }
+            }
             FromInit::Ready | FromInit::NotReady(_) => {}
         }
+    }
+
+    /// Registers a connection that init is about to be asked for.
+    pub(crate) fn expect_connection(
+        &self,
+    ) -> Result<(u64, oneshot::Receiver<Result<OwnedFd, Failure>>), Error> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if state.ended {
+            return Err(ENDED);
+        }
+        state.last_sequence += 1;
+        let sequence = state.last_sequence;
+        state.connecting.insert(sequence, sender);
+        Ok((sequence, receiver))
     }
 
     /// Registers a start that init is about to be asked for.
@@ -427,6 +457,11 @@ impl Sandbox {
     pub async fn thaw_process(&self, thaw: Thaw<'_>) -> Result<Process, Error> {
         let thawing = Thawing::begin(&self.handle.0, thaw).await?;
         thawing.finish(&self.handle.0).await
+    }
+
+    /// Makes connections to what listens inside. Does not keep the environment alive.
+    pub fn connector(&self) -> Connector {
+        Connector::new(Arc::clone(&self.handle.0))
     }
 
     /// Stops all function processes where they are. Returns as soon as the kernel has taken the

@@ -78,8 +78,9 @@ impl Sandboxes {
             uid: FUNCTION_UID,
             gid: FUNCTION_GID,
             drop_groups: !abilities.single_user,
+            // The other part is in force when the tape begins.
             filter: if abilities.seccomp {
-                seccomp::filter()
+                seccomp::late()
             } else {
                 Vec::new()
             },

@@ -19,6 +19,37 @@ pub use program::Filter;
 
 /// Compiles the filter.
 pub fn filter() -> Filter {
+    program::compile(actions(), Action::Errno(libc::ENOSYS))
+}
+
+/// What a process needs beyond the filter to become another one, until it has.
+const FOR_THAWS: [i64; 4] = [
+    libc::SYS_clone3,
+    libc::SYS_process_madvise,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+];
+
+/// The filter, but for what a thaw needs. Together with [`late`] it is the whole filter: the kernel
+/// asks both, and the stricter answer counts. Installing takes as long as the filter is large,
+/// so that a process that waits to become a function gets the most of it ahead of time.
+pub fn early() -> Filter {
+    let mut actions = actions();
+    actions.extend(FOR_THAWS.map(|number| (number, Action::Allow)));
+    program::compile(actions, Action::Errno(libc::ENOSYS))
+}
+
+/// What is missing of the filter after [`early`].
+pub fn late() -> Filter {
+    let mut missing = FOR_THAWS
+        .map(|number| (number, Action::Errno(libc::ENOSYS)))
+        .to_vec();
+    let known = actions().into_iter();
+    missing.extend(known.filter(|(number, _)| FOR_THAWS.contains(number)));
+    program::compile(missing, Action::Allow)
+}
+
+fn actions() -> Vec<(i64, Action)> {
     let mut actions: Vec<(i64, Action)> = Vec::new();
     actions.extend(
         ALLOWED
@@ -29,7 +60,7 @@ pub fn filter() -> Filter {
     let refused = REFUSED.iter().chain(REFUSED_ARCH);
     actions.extend(refused.map(|number| (*number, Action::Errno(libc::EPERM))));
     actions.extend(narrowed().map(|(number, rules)| (number, Action::AllowUnless(rules))));
-    program::compile(actions, libc::ENOSYS)
+    actions
 }
 
 /// Calls allowed except with certain arguments. The kernel looks at the lower 32 bits of all the
@@ -526,6 +557,31 @@ mod tests {
         }
         for number in REFUSED.iter().chain(REFUSED_ARCH) {
             assert_eq!(answer(*number, [0; 6]), errno(libc::EPERM), "{number}");
+        }
+    }
+
+    #[test]
+    fn both_parts_together_are_the_whole() {
+        let (whole, early, late) = (filter(), early(), late());
+        let arguments = [0, 1, 4, 16, 0x10000, 0x1000_0000, 0x7e02_0000, u64::MAX];
+        for number in 0..1024 {
+            for first in arguments {
+                for second in arguments {
+                    let args = [first, second, 7, 0, 0, 0];
+                    let ask = |filter| program::run(filter, program::ARCH, number, args);
+                    // Of two answers that are equally strict the kernel takes the later filter's.
+                    let both = match ask(&late) {
+                        libc::SECCOMP_RET_ALLOW => ask(&early),
+                        answer => answer,
+                    };
+                    assert_eq!(both, ask(&whole), "call {number} with {args:x?}");
+                }
+            }
+        }
+        assert!(late.len() < 32, "{} steps", late.len());
+        for part in [early, late] {
+            let foreign = program::run(&part, 0x4000_0003, 0, [0; 6]);
+            assert_eq!(foreign, libc::SECCOMP_RET_KILL_PROCESS);
         }
     }
 

@@ -59,8 +59,15 @@ pub struct Shared {
     pub config: Config,
     pub host: Host,
     pub tree: cgroup::Tree,
-    pub filter: Option<seccomp::Filter>,
+    pub filters: Option<Filters>,
     pub abilities: Abilities,
+}
+
+/// The compiled system call filter, and the same in two parts; see [`seccomp::early`].
+pub struct Filters {
+    pub whole: seccomp::Filter,
+    pub early: seccomp::Filter,
+    pub late: seccomp::Filter,
 }
 
 fn run() -> Result<(), Failure> {
@@ -177,12 +184,16 @@ fn prepare(mut config: Config) -> Result<Shared, Refusal> {
             "no_seccomp",
         )
     })?;
-    let filter = abilities.seccomp.then(seccomp::filter);
+    let filters = abilities.seccomp.then(|| Filters {
+        whole: seccomp::filter(),
+        early: seccomp::early(),
+        late: seccomp::late(),
+    });
     Ok(Shared {
         config,
         host,
         tree,
-        filter,
+        filters,
         abilities,
     })
 }

@@ -132,16 +132,22 @@ pub unsafe fn close_all_except(keep: &[RawFd]) -> io::Result<()> {
     let mut first = 0;
     for fd in keep {
         if fd > first {
-            close_range(first, fd - 1)?;
+            // SAFETY: the caller's contract is the same.
+            unsafe { close_range(first, fd - 1) }?;
         }
         first = fd + 1;
     }
-    close_range(first, u32::MAX)
+    // SAFETY: as above.
+    unsafe { close_range(first, u32::MAX) }
 }
 
-fn close_range(first: u32, last: u32) -> io::Result<()> {
-    // SAFETY: closing touches no memory; that nobody uses these descriptors is the contract of
-    // the only caller.
+/// Closes the descriptors between two numbers, both included.
+///
+/// # Safety
+/// As for [`close_all_except`].
+pub unsafe fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: closing touches no memory; that nobody uses these descriptors is the caller's
+    // contract.
     let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if ret == 0 {
         Ok(())

@@ -66,6 +66,9 @@ pub enum ToInit {
     Signal { pid: i32, signal: i32 },
     /// Signal all processes inside; stands in for a missing freezer.
     SignalAll { signal: i32 },
+    /// Connect to a port on the environment's own loopback. Answered by `Connecting` or
+    /// `NotConnected`.
+    Connect { sequence: u64, port: u16 },
 }
 
 /// The init of an environment to the server.
@@ -91,6 +94,14 @@ pub enum FromInit {
         code: Option<i32>,
         signal: Option<i32>,
     },
+    /// Comes with the socket, on which the connection is being made.
+    Connecting {
+        sequence: u64,
+    },
+    NotConnected {
+        sequence: u64,
+        failure: Failure,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,7 +114,7 @@ pub struct Enter {
     pub egress: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spawn {
     pub sequence: u64,
     pub program: String,

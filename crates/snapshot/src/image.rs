@@ -408,4 +408,7 @@ pub struct WorkingSet {
     pub written: Vec<(u64, u64)>,
     /// Ranges of the page file (offset, length) that it reads or writes.
     pub touched: Vec<(u64, u64)>,
+    /// Address ranges (start, length) where it sees other files.
+    #[serde(default)]
+    pub files: Vec<(u64, u64)>,
 }

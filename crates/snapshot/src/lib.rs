@@ -18,7 +18,7 @@ pub mod slot;
 mod tape;
 mod working_set;
 
-pub use enter::{EnterError, enter};
+pub use enter::{EnterError, enter, rehearse};
 pub use freeze::{FreezeError, FreezeOptions, FreezeStats, Frozen, freeze};
 pub use host::host;
 pub use image::*;

@@ -16,9 +16,9 @@
 //!    From here on the tape can do little that the function could not.
 //! 3. Objects and memory, then the kernel's record of the layout, which refuses a program whose
 //!    predecessor is still mapped.
-//! 4. Signal actions, descriptors, epoll watches (which need the descriptors).
-//! 5. Threads; each gives up the capability and waits. Timers (which may name threads).
-//! 6. Pages that will be written anyway, in one call.
+//! 4. A thread that makes the pages that will be written anyway, while the others go on.
+//! 5. Signal actions, descriptors, epoll watches (which need the descriptors).
+//! 6. Threads; each gives up the capability and waits. Timers (which may name threads).
 //! 7. Once all threads have arrived: the filter, for all of them. Only then code of the image may
 //!    run: until then it could change the tape and with it what a privileged thread does.
 //! 8. Release the threads, reseed random number generators, and go on.
@@ -40,7 +40,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(crate) use preamble::{Preamble, TRAILER};
-pub(crate) use sys::ExtendedState;
+pub(crate) use sys::{ExtendedState, sealed_file};
 
 use crate::{Image, PAGE, WorkingSet};
 pub(crate) use writer::REGION;
@@ -77,6 +77,9 @@ pub struct CompileOptions<'a> {
     pub userfault: bool,
     /// What a clone will write is made ready at once.
     pub working_set: Option<&'a WorkingSet>,
+    /// Nobody waits for the clone yet, so that what it will read is made ready, too: it takes longer
+    /// than letting the clone fault on the part that it needs, but later the clone is faster.
+    pub unhurried: bool,
     /// `None` leaves the clone the stub's user and capabilities.
     pub confinement: Option<Confinement<'a>>,
     /// Write the time of each phase to the report; see [`Tape::phases`].
@@ -186,6 +189,9 @@ pub fn compile(image: &Image, options: &CompileOptions<'_>) -> Result<Tape, Tape
     compiler.finish()
 }
 
+/// A handle of the process to itself. Above the report, so that both are closed at once.
+const OWN: i32 = crate::enter::REPORT + 1;
+
 /// How many phases can be timed.
 const MAX_STAMPS: usize = 32;
 
@@ -214,15 +220,17 @@ impl Compiler<'_> {
         self.stamp("map memory")?;
         self.place_special()?;
         self.set_layout()?;
+        let mut gate = self.make_gate()?;
+        self.populate(&mut gate)?;
+        self.stamp("layout")?;
         self.set_signal_actions();
-        self.stamp("layout, signals")?;
+        self.stamp("signals")?;
         self.open_descriptors()?;
         self.stamp("descriptors")?;
-        let gate = self.start_threads()?;
+        self.start_threads(&gate)?;
         self.create_timers()?;
         self.stamp("threads")?;
-        self.populate();
-        self.stamp("populate")?;
+        self.make_readable();
         self.go_on(&gate)
     }
 
@@ -311,8 +319,9 @@ impl Compiler<'_> {
             Expect::Is(0),
         );
         self.give_up_rights();
+        let own = u64::from(OWN.cast_unsigned());
         self.tape
-            .call(libc::SYS_close_range, &[report, report, 0], Expect::Is(0));
+            .call(libc::SYS_close_range, &[report, own, 0], Expect::Is(0));
         self.tape.main.step(Step::Release { word: gate.open });
         let stack = self.image.threads[0]
             .registers

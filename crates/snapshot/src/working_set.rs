@@ -6,20 +6,21 @@ use std::ops::Range;
 use crate::freeze::pagemap::{Pagemap, Pick};
 use crate::{Backing, Image, Mapping, PAGE, ScratchContent, Segment, WorkingSet};
 
-/// Ranges of the page file that lie closer than this are read as one.
-const NEAR: u64 = 8 * PAGE;
-
 /// What the clone `pid`, as this process numbers it, has used of its image since it was thawed. It
 /// may run meanwhile.
 pub fn scan(pid: i32, image: &Image) -> io::Result<WorkingSet> {
     let map = Pagemap::open(pid)?;
     let mut written = Vec::new();
     let mut touched: Vec<Range<u64>> = required(image);
-    for mapping in image
-        .mappings
-        .iter()
-        .filter(|mapping| !mapping.segments.is_empty())
-    {
+    let mut files: Vec<Range<u64>> = Vec::new();
+    for mapping in &image.mappings {
+        if is_file(mapping) {
+            let present = map.runs(Pick::Present, mapping.start, mapping.end)?;
+            files.extend(present.into_iter().map(|(start, end)| start..end));
+        }
+        if mapping.segments.is_empty() {
+            continue;
+        }
         if is_writable(mapping) {
             for (start, end) in map.runs(Pick::Private, mapping.start, mapping.end)? {
                 let parts = inside(mapping, start, end);
@@ -31,13 +32,24 @@ pub fn scan(pid: i32, image: &Image) -> io::Result<WorkingSet> {
             touched.extend(parts.map(|(segment, part)| in_page_file(segment, &part)));
         }
     }
-    let touched = merged(touched).into_iter();
+    let lengths = |ranges: Vec<Range<u64>>| {
+        let ranges = ranges.into_iter();
+        ranges
+            .map(|range| (range.start, range.end - range.start))
+            .collect()
+    };
     Ok(WorkingSet {
         written,
-        touched: touched
-            .map(|range| (range.start, range.end - range.start))
-            .collect(),
+        touched: lengths(merged(touched)),
+        files: lengths(merged(files)),
     })
+}
+
+fn is_file(mapping: &Mapping) -> bool {
+    matches!(
+        mapping.backing,
+        Backing::Private { .. } | Backing::Shared { .. }
+    )
 }
 
 /// Ranges of the page file that a thaw reads before the clone runs at all, by means that cannot
@@ -95,7 +107,7 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in ranges {
         match merged.last_mut() {
-            Some(last) if range.start <= last.end + NEAR => last.end = last.end.max(range.end),
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
             _ => merged.push(range),
         }
     }
@@ -145,13 +157,17 @@ mod tests {
     }
 
     #[test]
-    fn near_ranges_are_one() {
+    fn ranges_that_touch_are_one() {
         let ranges = vec![
             0x100_000..0x101_000,
             0..0x1000,
-            0x2000..0x3000,
-            0x2000..0x2800,
+            0x3000..0x4000,
+            0x1000..0x2000,
+            0x1000..0x1800,
         ];
-        assert_eq!(merged(ranges), [0..0x3000, 0x100_000..0x101_000]);
+        assert_eq!(
+            merged(ranges),
+            [0..0x2000, 0x3000..0x4000, 0x100_000..0x101_000]
+        );
     }
 }

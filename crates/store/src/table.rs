@@ -134,6 +134,32 @@ impl Table {
         Ok(found)
     }
 
+    /// The keys that [`Table::scan`] would find, without reading the values.
+    pub fn keys(
+        &self,
+        prefix: impl AsRef<[u8]>,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Bytes>> {
+        use std::ops::Bound;
+        let core = self.store.core();
+        let prefix = self.full(prefix.as_ref());
+        let start = match after.map(|after| self.full(after)) {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix.clone()),
+        };
+        let range = (start, Bound::Unbounded);
+        let mut found = Vec::new();
+        for item in core.records.range::<Bytes, _>(range).take(limit) {
+            let key = item.key().map_err(core.read_error(&core.records))?;
+            if !key.starts_with(&prefix) {
+                break;
+            }
+            found.push(Bytes::copy_from_slice(&key[self.prefix.len()..]));
+        }
+        Ok(found)
+    }
+
     /// Writes a record; resolves once it is on disk.
     pub async fn put(
         &self,

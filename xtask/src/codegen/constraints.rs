@@ -188,7 +188,8 @@ impl Emitter<'_> {
                 .needs_checks(name, &mut BTreeSet::new())?
                 .then(|| format!("v.{structured}(at, {label:?}, FIELD);")),
             Kind::List | Kind::Map => {
-                if self.needs_checks(name, &mut BTreeSet::new())? {
+                let unchecked = self.model.overrides.unchecked.contains(name);
+                if !unchecked && self.needs_checks(name, &mut BTreeSet::new())? {
                     bail!("{name}: constraints on a list inside a list are not generated yet");
                 }
                 None
@@ -242,7 +243,8 @@ impl Emitter<'_> {
             }
             if let Some(pattern) = &shape.pattern {
                 write!(out, "pattern: Some(&pattern::{constant}), ")?;
-                patterns.push((constant, pattern));
+                let shown = self.model.overrides.shown_patterns.get(name);
+                patterns.push((constant, shown.unwrap_or(pattern), pattern));
             }
             if let Some(values) = self.model.overrides.enums.get(name) {
                 write!(out, "one_of: Some(&{values:?}), ")?;
@@ -266,8 +268,8 @@ impl Emitter<'_> {
             "/// The regular expressions.\npub(super) mod pattern {{"
         )?;
         writeln!(out, "use crate::validation::Pattern;\n")?;
-        for (name, source) in &patterns {
-            let (source, expression) = (raw(source), raw(&rust_expression(source)?));
+        for (name, shown, source) in &patterns {
+            let (source, expression) = (raw(shown), raw(&rust_expression(source)?));
             writeln!(
                 out,
                 "pub static {name}: Pattern = Pattern::new({source}, {expression});\n"
@@ -275,7 +277,7 @@ impl Emitter<'_> {
         }
         let names = patterns
             .iter()
-            .map(|(name, _)| format!("&{name}"))
+            .map(|(name, ..)| format!("&{name}"))
             .collect::<Vec<_>>()
             .join(", ");
         writeln!(
@@ -312,9 +314,13 @@ fn size(shape: &Shape) -> String {
     )
 }
 
+/// All characters beyond the first plane, as Java writes them: by their two halves in UTF-16.
+const SUPPLEMENTARY: &str = r"\uD800\uDC00-\uDBFF\uDFFF";
+
 /// A Java regular expression in Rust's notation. Java's `\d`, `\w` and `\s` are ASCII only.
 fn rust_expression(source: &str) -> Result<String> {
     let mut out = String::new();
+    let source = &source.replace(SUPPLEMENTARY, "\u{10000}-\u{10FFFF}");
     let mut characters = source.chars();
     let mut in_class = false;
     while let Some(character) = characters.next() {
@@ -327,9 +333,26 @@ fn rust_expression(source: &str) -> Result<String> {
                     'd' => "0-9",
                     'w' => "a-zA-Z0-9_",
                     's' => " \\t\\n\\x0B\\f\\r",
-                    'S' | 'D' | 'W' | 'u' => {
-                        bail!("\\{escaped} in {source} has no translation yet")
+                    'u' => {
+                        let digits: String = characters.by_ref().take(4).collect();
+                        let code = u32::from_str_radix(&digits, 16).ok();
+                        if code.and_then(char::from_u32).is_none() {
+                            bail!("\\u{digits} in {source} is no character");
+                        }
+                        write!(out, "\\x{{{digits}}}")?;
+                        continue;
                     }
+                    // A class nested in a class adds to it.
+                    'S' => {
+                        out.push_str("[^ \\t\\n\\x0B\\f\\r]");
+                        continue;
+                    }
+                    // Java's POSIX classes; the others are Unicode's in both.
+                    'p' if characters.as_str().starts_with("{Print}") => {
+                        characters.by_ref().take("{Print}".len()).for_each(drop);
+                        "\\x20-\\x7E"
+                    }
+                    'D' | 'W' => bail!("\\{escaped} in {source} has no translation yet"),
                     _ => {
                         out.extend(['\\', escaped]);
                         continue;
@@ -375,7 +398,15 @@ mod tests {
             rust_expression(r"\d{12}[\w.-]+[^\s]").unwrap(),
             r"[0-9]{12}[a-zA-Z0-9_.-]+[^ \t\n\x0B\f\r]"
         );
+        assert_eq!(
+            rust_expression(r"\p{Print}+[\p{L}\p{Print}]").unwrap(),
+            r"[\x20-\x7E]+[\p{L}\x20-\x7E]"
+        );
         assert_eq!(rust_expression(r"\$(LATEST)\.").unwrap(), r"\$(LATEST)\.");
+        assert_eq!(
+            rust_expression(r"[\u0020-\uD7FF\uD800\uDC00-\uDBFF\uDFFF\t]").unwrap(),
+            "[\\x{0020}-\\x{D7FF}\u{10000}-\u{10FFFF}\\t]"
+        );
         assert!(rust_expression(r"\uD800").is_err());
     }
 

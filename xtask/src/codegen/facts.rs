@@ -36,8 +36,10 @@ pub struct Overrides {
     pub max_body_bytes: Option<u64>,
     pub operations: BTreeMap<String, OperationOverride>,
     pub enums: BTreeMap<String, Vec<String>>,
+    pub shown_patterns: BTreeMap<String, String>,
     pub members: BTreeMap<String, BTreeMap<String, Reference>>,
     pub unchecked: Vec<String>,
+    pub optional: Vec<String>,
     pub not_null_elements: Vec<String>,
 }
 
@@ -86,6 +88,10 @@ impl Facts {
 pub struct Metadata {
     pub api_version: String,
     pub protocol: String,
+    /// All protocols, where there are several.
+    #[serde(default)]
+    pub protocols: Vec<String>,
+    pub xml_namespace: Option<String>,
     pub json_version: Option<String>,
     pub target_prefix: Option<String>,
     pub endpoint_prefix: String,
@@ -99,6 +105,8 @@ pub struct Operation {
     pub output: Option<Reference>,
     #[serde(default)]
     pub errors: Vec<String>,
+    #[serde(default)]
+    pub requestcompression: bool,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +135,8 @@ pub struct Shape {
     pub key: Option<Reference>,
     pub value: Option<Reference>,
     pub payload: Option<String>,
+    #[serde(default)]
+    pub flattened: bool,
     #[serde(default)]
     pub eventstream: bool,
     #[serde(default)]
@@ -169,6 +179,10 @@ pub struct Reference {
     pub location: Option<String>,
     pub location_name: Option<String>,
     pub timestamp_format: Option<String>,
+    #[serde(default)]
+    pub eventpayload: bool,
+    #[serde(default)]
+    pub eventheader: bool,
 }
 
 fn load_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {

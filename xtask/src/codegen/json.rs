@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use super::facts::Kind;
 use super::model::{Member, Model, Structure};
+use super::service;
 
 pub fn emit(model: &Model) -> Result<String> {
     let mut out = String::from(
@@ -21,6 +22,7 @@ pub fn emit(model: &Model) -> Result<String> {
         for member in &members {
             check_timestamp(model, member)?;
         }
+        check_xml(model, &members)?;
         emit_reader(&mut out, structure, &members)?;
         emit_writer(&mut out, structure, &members)?;
     }
@@ -41,13 +43,13 @@ fn emit_reader(out: &mut String, structure: &Structure, members: &[Member<'_>]) 
         )?;
         return Ok(());
     }
-    writeln!(out, "let mut value = Self::default();")?;
+    writeln!(out, "let mut this = Self::default();")?;
     for member in members.iter().filter(|member| member.required) {
         writeln!(out, "let mut {} = None;", member.field)?;
     }
     writeln!(out, "reader.object(|key, reader| match key {{")?;
     for member in members {
-        let owner = if member.required { "" } else { "value." };
+        let owner = if member.required { "" } else { "this." };
         let wire = member.wire_name();
         writeln!(
             out,
@@ -60,11 +62,11 @@ fn emit_reader(out: &mut String, structure: &Structure, members: &[Member<'_>]) 
         let field = &member.field;
         writeln!(
             out,
-            "reader.require({:?}, &mut value.{field}, {field});",
+            "reader.require({:?}, &mut this.{field}, {field});",
             member.wire_name()
         )?;
     }
-    writeln!(out, "Ok(value)\n}}\n}}\n")?;
+    writeln!(out, "Ok(this)\n}}\n}}\n")?;
     Ok(())
 }
 
@@ -83,6 +85,21 @@ fn emit_writer(out: &mut String, structure: &Structure, members: &[Member<'_>]) 
         )?;
     }
     writeln!(out, "object.end();\n}}\n}}\n")?;
+    Ok(())
+}
+
+/// The Query protocol is read and written without a schema, which flattened lists do not allow.
+fn check_xml(model: &Model, members: &[Member<'_>]) -> Result<()> {
+    if !service::protocols(model)?.contains(&"AwsQuery") {
+        return Ok(());
+    }
+    if let Some(member) = members.iter().find(|member| member.shape.flattened) {
+        bail!(
+            "{}: {} is flattened, which is not generated yet",
+            model.service,
+            member.name
+        );
+    }
     Ok(())
 }
 

@@ -17,6 +17,8 @@ pub struct Model {
     pub served: Vec<String>,
     /// The structures to generate, sorted by their Rust names.
     pub structures: Vec<Structure>,
+    /// The shapes that are event streams.
+    pub event_streams: Vec<String>,
     /// `<Operation>Output` names that stand for a structure used elsewhere too.
     pub aliases: BTreeMap<String, String>,
     /// Shapes that a request can hold.
@@ -61,6 +63,7 @@ impl Model {
             overrides: Overrides::load(models, service)?,
             served,
             structures: Vec::new(),
+            event_streams: Vec::new(),
             aliases: BTreeMap::new(),
             in_requests: BTreeSet::new(),
         };
@@ -110,6 +113,10 @@ impl Model {
 
     pub fn shape_members(&self, shape: &str) -> Result<Vec<Member<'_>>> {
         let structure = self.shape(shape)?;
+        let optional = |name: &str| {
+            let path = format!("{shape}.{name}");
+            self.overrides.optional.contains(&path)
+        };
         structure
             .members
             .iter()
@@ -119,7 +126,7 @@ impl Model {
                     field: names::field(name),
                     reference,
                     shape: self.shape(&reference.shape)?,
-                    required: structure.required.contains(name),
+                    required: structure.required.contains(name) && !optional(name),
                 })
             })
             .collect()
@@ -156,6 +163,9 @@ impl Model {
             Kind::Blob => "Blob".to_owned(),
             Kind::List => format!("Vec<{}>", inner(&facts.member)?),
             Kind::Map => format!("BTreeMap<String, {}>", inner(&facts.value)?),
+            Kind::Structure if facts.eventstream => {
+                format!("EventStream<{}>", names::type_name(shape))
+            }
             Kind::Structure => self.structure_name(shape),
         })
     }
@@ -182,7 +192,8 @@ impl Model {
         {
             plain = format!("Box<{plain}>");
         }
-        Ok(if member.required {
+        // An absent stream is one without events.
+        Ok(if member.required || member.shape.eventstream {
             plain
         } else {
             format!("Option<{plain}>")
@@ -229,9 +240,6 @@ impl Model {
                 continue;
             }
             let facts = self.shape(name)?;
-            if facts.eventstream {
-                bail!("{name} is an event stream, which codegen does not know yet");
-            }
             pending.extend(
                 facts
                     .members
@@ -275,7 +283,7 @@ impl Model {
                 *uses.entry(inner.shape.clone()).or_default() += 1;
             }
         }
-        let mut structures = Vec::new();
+        let (mut structures, mut event_streams) = (Vec::new(), Vec::new());
         let mut renamed = BTreeSet::new();
         for name in self.served.clone() {
             let operation = self.operation(&name)?;
@@ -305,7 +313,12 @@ impl Model {
             }
         }
         for shape in reached {
-            if self.shape(&shape)?.kind == Kind::Structure && !renamed.contains(&shape) {
+            let facts = self.shape(&shape)?;
+            if facts.eventstream {
+                event_streams.push(shape);
+                continue;
+            }
+            if facts.kind == Kind::Structure && !renamed.contains(&shape) {
                 let name = names::type_name(&shape);
                 structures.push(Structure {
                     name,
@@ -316,6 +329,7 @@ impl Model {
         }
         structures.sort_by(|a, b| a.name.cmp(&b.name));
         self.structures = structures;
+        self.event_streams = event_streams;
         self.in_requests = in_requests;
         Ok(())
     }
@@ -326,13 +340,16 @@ impl Model {
         for name in overrides.operations.keys() {
             self.operation(name).context("in models/overrides.toml")?;
         }
-        for name in overrides.enums.keys().chain(&overrides.not_null_elements) {
+        let shown = overrides.shown_patterns.keys();
+        let shapes = overrides.enums.keys().chain(&overrides.not_null_elements);
+        for name in shapes.chain(shown) {
             self.shape(name).context("in models/overrides.toml")?;
         }
-        for path in &overrides.unchecked {
-            let (shape, member) = path
-                .split_once('.')
-                .context("unchecked wants Shape.Member")?;
+        for path in overrides.unchecked.iter().chain(&overrides.optional) {
+            let Some((shape, member)) = path.split_once('.') else {
+                self.shape(path).context("in models/overrides.toml")?;
+                continue;
+            };
             if !self
                 .shape(shape)?
                 .members

@@ -1,5 +1,10 @@
 //! Rust names for AWS names.
 
+/// The module of a service: its name where a hyphen cannot stand.
+pub fn module(service: &str) -> String {
+    service.replace('-', "_")
+}
+
 /// `KMSKeyArn` becomes `kms_key_arn`; a keyword gets a trailing underscore.
 pub fn field(name: &str) -> String {
     let snake = words(name).join("_").to_lowercase();

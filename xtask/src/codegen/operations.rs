@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::facts::{Kind, Operation};
 use super::model::{Member, Model, Structure};
 use super::output::mentions;
-use super::{names, service};
+use super::{events, names, service};
 
 pub fn emit(model: &Model) -> Result<String> {
     let is_rest = service::protocol(model)? == "RestJson1";
@@ -15,6 +15,9 @@ pub fn emit(model: &Model) -> Result<String> {
     for operation in model.served_operations() {
         let (name, operation) = operation?;
         emit_operation(&mut body, model, name, operation, is_rest)?;
+    }
+    for shape in &model.event_streams {
+        events::emit(&mut body, model, shape)?;
     }
     let mut out = String::from(
         "//! The operations that firn serves.\n\n\
@@ -24,11 +27,13 @@ pub fn emit(model: &Model) -> Result<String> {
         (
             "crate",
             &[
+                "Answering",
                 "Blob",
                 "DecodeError",
                 "ErrorShape",
                 "Operation",
                 "OperationInput",
+                "Protocol",
                 "ServiceModel",
                 "WireError",
             ][..],
@@ -44,7 +49,10 @@ pub fn emit(model: &Model) -> Result<String> {
             writeln!(out, "use {path}::{{{}}};", used.join(", "))?;
         }
     }
-    for module in ["aws_json", "json", "rest", "rest_json"] {
+    if mentions(&body, "EventStream") {
+        out.push_str("use crate::event_stream::{self, Event, EventStream, Message};\n");
+    }
+    for module in ["aws_json", "json", "rest", "rest_json", "rpc"] {
         if mentions(&body, module) {
             writeln!(out, "use crate::{module};")?;
         }
@@ -73,16 +81,36 @@ fn emit_operation(
          const NAME: &'static str = {name:?};\n\
          const SERVICE: &'static ServiceModel = &SERVICE;\n\
          const ERRORS: &'static [&'static ErrorShape] = &[{}];\n\
-         type Input = {name}Input;\ntype Output = {name}Output;\n\n",
-        errors.join(", ")
+         type Input = {name}Input;\ntype Output = {name}Output;\ntype Body = {};\n\n",
+        errors.join(", "),
+        body_type(model, operation)?
     )?;
+    if operation.requestcompression {
+        writeln!(out, "const COMPRESSIBLE: bool = true;\n")?;
+    }
     if is_rest {
         Rest::new(model, name, operation)?.emit(out)?;
     } else {
         emit_aws_json(out, name, operation)?;
+        if service::protocols(model)?.len() > 1 {
+            emit_other_protocols(out, name, operation)?;
+        }
     }
     writeln!(out, "}}\n")?;
     Ok(())
+}
+
+/// What the body of an answer is made of.
+fn body_type(model: &Model, operation: &Operation) -> Result<String> {
+    let Some(output) = &operation.output else {
+        return Ok("Bytes".to_owned());
+    };
+    for member in model.shape_members(&output.shape)? {
+        if member.shape.eventstream {
+            return model.rust_type(&member.reference.shape);
+        }
+    }
+    Ok("Bytes".to_owned())
 }
 
 fn emit_aws_json(out: &mut String, name: &str, operation: &Operation) -> Result<()> {
@@ -99,6 +127,28 @@ fn emit_aws_json(out: &mut String, name: &str, operation: &Operation) -> Result<
          aws_json::encode_input(&SERVICE, {name:?}, input)\n}}\n\n\
          fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {{\n\
          aws_json::decode_output(response, &body)\n}}\n"
+    )?;
+    Ok(())
+}
+
+fn emit_other_protocols(out: &mut String, name: &str, operation: &Operation) -> Result<()> {
+    let (argument, encode) = match operation.output {
+        Some(_) => (
+            "output",
+            format!("rpc::encode(&SERVICE, {name:?}, answering, &output)"),
+        ),
+        None => (
+            "_",
+            format!("rpc::encode_empty(&SERVICE, {name:?}, answering)"),
+        ),
+    };
+    write!(
+        out,
+        "\nfn decode_in(protocol: Protocol, request: &request::Parts, body: Bytes) \
+         -> Result<Self::Input, DecodeError> {{\n\
+         rpc::decode(protocol, request, &body)\n}}\n\n\
+         fn encode_in(answering: &Answering<'_>, {argument}: Self::Output) -> Response<Bytes> {{\n\
+         {encode}\n}}\n"
     )?;
     Ok(())
 }
@@ -175,6 +225,9 @@ impl<'a> Rest<'a> {
         }
         if let Some(payload) = &payload {
             match payload.shape.kind {
+                Kind::Blob if payload.required => {
+                    writeln!(out, "input.{} = Blob::from(body);", payload.field)?
+                }
                 Kind::Blob => writeln!(
                     out,
                     "if !body.is_empty() {{ input.{} = Some(Blob::from(body)); }}",
@@ -254,7 +307,7 @@ impl<'a> Rest<'a> {
         let argument = if used { "output" } else { "_" };
         writeln!(
             out,
-            "fn encode({argument}: Self::Output) -> Response<Bytes> {{"
+            "fn encode({argument}: Self::Output) -> Response<Self::Body> {{"
         )?;
         let mut status = self.status.to_string();
         if let Some(member) = located
@@ -270,6 +323,9 @@ impl<'a> Rest<'a> {
         let response = match &payload {
             Some(payload) if payload.shape.kind == Kind::Blob => {
                 format!("rest_json::payload({status}, output.{})", payload.field)
+            }
+            Some(payload) if payload.shape.eventstream => {
+                format!("rest_json::events({status}, output.{})", payload.field)
             }
             Some(_) => bail!(
                 "{}: only blobs can be an answer's payload yet",
@@ -315,10 +371,15 @@ impl<'a> Rest<'a> {
         )?;
         let method = &self.operation.http.method;
         let request = match &payload {
-            Some(payload) => format!(
-                "rest_json::payload_request({method:?}, uri, input.{}.as_ref())",
-                payload.field
-            ),
+            Some(payload) => {
+                let field = &payload.field;
+                let value = if payload.required {
+                    format!("Some(&input.{field})")
+                } else {
+                    format!("input.{field}.as_ref()")
+                };
+                format!("rest_json::payload_request({method:?}, uri, {value})")
+            }
             None if has_body => {
                 format!("rest_json::request({method:?}, uri, json::to_bytes(input))")
             }
@@ -351,11 +412,9 @@ impl<'a> Rest<'a> {
     /// The calls that build a request's path and query.
     fn uri(&self, members: &[Member<'_>]) -> Result<String> {
         let uri = &self.operation.http.request_uri;
-        if uri.contains('?') {
-            bail!("{uri}: fixed query parameters are not generated yet");
-        }
+        let (path, fixed) = uri.split_once('?').unwrap_or((uri, ""));
         let mut calls = String::new();
-        for part in uri.split_inclusive('}') {
+        for part in path.split_inclusive('}') {
             let (literal, label) = part.split_once('{').unwrap_or((part, ""));
             write!(calls, ".literal({literal:?})")?;
             let Some(label) = label.strip_suffix('}') else {
@@ -368,6 +427,10 @@ impl<'a> Rest<'a> {
                 .find(|member| member.location() == Some("uri") && member.wire_name() == label)
                 .with_context(|| format!("no member for label {label} of {uri}"))?;
             write!(calls, ".{greedy}label(&input.{})", member.field)?;
+        }
+        for pair in fixed.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            write!(calls, ".fixed_query({name:?}, {value:?})")?;
         }
         for member in members
             .iter()
@@ -396,7 +459,12 @@ impl<'a> Rest<'a> {
         };
         let mut located = Vec::new();
         if let Some(payload) = self.payload(structure)? {
-            located.push((payload.field, "Some(Blob::from(body))".to_owned()));
+            let read = if payload.shape.eventstream {
+                "rest_json::read_events(response, body)?"
+            } else {
+                "Some(Blob::from(body))"
+            };
+            located.push((payload.field, read.to_owned()));
         }
         for member in self.located(structure)? {
             let read = match member.location() {

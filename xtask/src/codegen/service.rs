@@ -27,11 +27,18 @@ pub fn emit(model: &Model) -> Result<String> {
     writeln!(
         out,
         "/// The service and all its operations.\npub static SERVICE: ServiceModel = ServiceModel {{\n\
-         name: {:?}, api_version: {:?}, protocol: Protocol::{protocol}, signing_name: {:?}, \
+         name: {:?}, api_version: {:?}, protocol: Protocol::{protocol}, protocols: &[{}], \
+         xml_namespace: {:?}, signing_name: {:?}, \
          endpoint_prefix: {:?}, target_prefix: {:?}, validation_error: {}, internal_error: {}, \
          operations: &[",
         model.service,
         facts.api_version,
+        protocols(model)?
+            .iter()
+            .map(|protocol| format!("Protocol::{protocol}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        facts.xml_namespace.as_deref().unwrap_or_default(),
         facts
             .signing_name
             .as_ref()
@@ -64,21 +71,42 @@ pub fn emit(model: &Model) -> Result<String> {
     Ok(out)
 }
 
+/// The protocol that clients of ours speak: one of JSON's, if the service speaks it.
 pub fn protocol(model: &Model) -> Result<&'static str> {
+    let all = protocols(model)?;
+    let json = all.iter().find(|protocol| protocol.contains("Json"));
+    match json {
+        Some(protocol) => Ok(protocol),
+        None => bail!("{}: no client for its protocol yet", model.service),
+    }
+}
+
+/// All protocols of the service, in the order in which its description prefers them.
+pub fn protocols(model: &Model) -> Result<Vec<&'static str>> {
     let facts = &model.facts.metadata;
-    Ok(
-        match (facts.protocol.as_str(), facts.json_version.as_deref()) {
-            ("rest-json", _) => "RestJson1",
-            ("json", Some("1.0")) => "AwsJson1_0",
-            ("json", Some("1.1")) => "AwsJson1_1",
-            (other, version) => {
-                bail!(
-                    "{}: protocol {other} {version:?} is not generated yet",
-                    model.service
-                )
-            }
-        },
-    )
+    let named = if facts.protocols.is_empty() {
+        std::slice::from_ref(&facts.protocol)
+    } else {
+        &facts.protocols
+    };
+    named
+        .iter()
+        .map(|protocol| {
+            Ok(match (protocol.as_str(), facts.json_version.as_deref()) {
+                ("rest-json", _) => "RestJson1",
+                ("json", Some("1.0")) => "AwsJson1_0",
+                ("json", Some("1.1")) => "AwsJson1_1",
+                ("smithy-rpc-v2-cbor", _) => "RpcV2Cbor",
+                ("query", _) => "AwsQuery",
+                (other, version) => {
+                    bail!(
+                        "{}: protocol {other} {version:?} is not generated yet",
+                        model.service
+                    )
+                }
+            })
+        })
+        .collect()
 }
 
 fn error(own: Option<&str>, common: &str) -> String {

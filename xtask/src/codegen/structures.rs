@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use super::model::Model;
+use super::names;
 
 pub fn emit(model: &Model) -> Result<String> {
     let mut out = String::from("//! Inputs, outputs and the structures inside them.\n\n");
@@ -15,7 +16,16 @@ pub fn emit(model: &Model) -> Result<String> {
             "/// {}.",
             describe(&structure.name, structure.shape.as_deref())
         )?;
-        writeln!(body, "#[derive(Clone, Debug, Default, PartialEq)]")?;
+        let streams = model
+            .members(structure)?
+            .iter()
+            .any(|member| member.shape.eventstream);
+        let derived = if streams {
+            "Debug, Default"
+        } else {
+            "Clone, Debug, Default, PartialEq"
+        };
+        writeln!(body, "#[derive({derived})]")?;
         writeln!(body, "pub struct {} {{", structure.name)?;
         for member in model.members(structure)? {
             writeln!(
@@ -41,6 +51,18 @@ pub fn emit(model: &Model) -> Result<String> {
         )?;
         writeln!(body, "pub type {alias} = {target};\n")?;
     }
+    for shape in &model.event_streams {
+        writeln!(
+            body,
+            "/// The events of a stream.\n#[derive(Clone, Debug, PartialEq)]"
+        )?;
+        writeln!(body, "pub enum {} {{", names::type_name(shape))?;
+        for member in model.shape_members(shape)? {
+            let inner = model.rust_type(&member.reference.shape)?;
+            writeln!(body, "/// `{}`.\n{}({inner}),", member.name, member.name)?;
+        }
+        writeln!(body, "}}\n")?;
+    }
     if body.contains("BTreeMap<") {
         out.push_str("use std::collections::BTreeMap;\n\n");
     }
@@ -48,6 +70,9 @@ pub fn emit(model: &Model) -> Result<String> {
         if body.contains(&format!("<{name}>")) || body.contains(&format!(": {name},")) {
             writeln!(out, "use crate::{name};")?;
         }
+    }
+    if body.contains("EventStream<") {
+        out.push_str("use crate::event_stream::EventStream;\n");
     }
     if !model.enums()?.is_empty() {
         out.push_str("use super::enums::*;\n\n");

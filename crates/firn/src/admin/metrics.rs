@@ -1,4 +1,4 @@
-//! The numbers in the text format of Prometheus. They are totals and name no function.
+//! The numbers in the text format of Prometheus. Those of functions are of a bounded number of them.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
 use std::collections::BTreeMap;
@@ -6,6 +6,8 @@ use std::fmt::Write;
 
 use chunks::{Stats, TierStats};
 use invoker::{Invoker, PhaseMetrics};
+
+use crate::measurements::Totals;
 
 /// One numeric column of a tier's statistics.
 type Column = fn(&TierStats) -> Option<u64>;
@@ -30,7 +32,9 @@ const TIER_COUNTERS: [(&str, &str, Column); 7] = [
     }),
 ];
 
-pub fn render(invoker: &Invoker, stats: &Stats) -> String {
+mod functions;
+
+pub fn render(invoker: &Invoker, stats: &Stats, totals: &Totals) -> String {
     let mut states: BTreeMap<String, usize> = BTreeMap::new();
     for environment in invoker.environments() {
         let state = format!("{:?}", environment.state).to_lowercase();
@@ -40,6 +44,8 @@ pub fn render(invoker: &Invoker, stats: &Stats) -> String {
     out.environments(&states);
     out.phases(&invoker.phase_metrics());
     out.tiers(stats);
+    out.functions(&totals.snapshot(), &invoker.capacity());
+    out.lost(totals.lost());
     out.0
 }
 

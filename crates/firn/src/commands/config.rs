@@ -54,8 +54,12 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     output::table(["KEY", "VALUE", "SOURCE"], &rows)
 }
 
-/// A value without the password that a URL may carry.
+/// A value without the password that a URL may carry, and no secret at all.
 fn shown(key: &str, value: &Value) -> Value {
+    let secret = key.ends_with(".secret_access_key") || key.ends_with(".session_token");
+    if secret && value.as_str().is_some_and(|text| !text.is_empty()) {
+        return Value::from("...");
+    }
     let text = value.as_str().filter(|_| key.ends_with("_url"));
     let parts = text.and_then(|text| {
         let (scheme, rest) = text.split_once("://")?;
@@ -74,6 +78,9 @@ mod tests {
         let shown = |key: &str, value: &str| shown(key, &Value::from(value));
         let hidden = shown("snapstart.redis_url", "redis://me:p@ss@cache:6379/1");
         assert_eq!(hidden, Value::from("redis://...@cache:6379/1"));
+        for key in ["upstream.secret_access_key", "upstream.session_token"] {
+            assert_eq!(shown(key, "hunter2"), Value::from("..."));
+        }
         for (key, value) in [("snapstart.redis_url", "redis://cache"), ("data", "/a@b")] {
             assert_eq!(shown(key, value), Value::from(value));
         }

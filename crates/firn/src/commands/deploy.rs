@@ -1,7 +1,7 @@
 //! `firn deploy`: zips a folder, creates or updates the function, and waits until it is usable.
 
-use std::io::{IsTerminal, Read, Seek};
-use std::path::PathBuf;
+use std::io::{IsTerminal, Read, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,18 +9,22 @@ use indicatif::ProgressBar;
 use model::Blob;
 use model::lambda::{
     CreateFunctionInput, Environment, EphemeralStorage, FunctionCode, FunctionConfiguration,
-    GetFunctionConfigurationInput, LastUpdateStatus, PublishVersionInput, Runtime, SnapStart,
-    State, UpdateFunctionCodeInput, UpdateFunctionConfigurationInput,
+    FunctionUrlAuthType, GetFunctionConfigurationInput, InvokeMode, LastUpdateStatus,
+    PublishVersionInput, Runtime, SnapStart, State, UpdateFunctionCodeInput,
+    UpdateFunctionConfigurationInput,
 };
 use serde_json::Value;
 
 use crate::cli::Global;
 use crate::client::Client;
+use crate::commands::layers;
 use crate::failure::usage;
 use crate::output::{self, Style, human_bytes};
 use crate::package::guess::{self, Family};
 use crate::package::{self, Sources, archive};
 use crate::progress;
+
+mod concurrency;
 
 const POLL: Duration = Duration::from_millis(50);
 const WAIT_LIMIT: Duration = Duration::from_secs(300);
@@ -31,6 +35,40 @@ pub struct Args {
     /// A folder with the function's files, or a zip of them
     #[arg(value_name = "DIR|ZIP")]
     path: PathBuf,
+    #[command(flatten)]
+    pub function: FunctionFlags,
+    /// Take a snapshot of each published version after its init, and start it from there
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = ["on", "off"])]
+    snap_start: Option<String>,
+    /// Publish a version of what is deployed
+    #[arg(long)]
+    publish: bool,
+    /// Point this alias at the published version (implies --publish)
+    #[arg(long)]
+    alias: Option<String>,
+    /// Give the function, or its alias, a URL: `none` for everybody, `iam` for signed requests
+    #[arg(long, value_name = "none|iam", num_args = 0..=1, default_missing_value = "none",
+          value_parser = ["none", "iam"])]
+    url: Option<String>,
+    /// Let the URL pass the answer on while the function writes it
+    #[arg(long, requires = "url")]
+    url_stream: bool,
+    /// Reserve this much of the account's concurrency for the function
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    reserved: Option<i32>,
+    /// Keep so many environments of the alias, else of the published version, initialised; 0 keeps
+    /// none (implies --publish)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    provisioned: Option<i32>,
+    /// Do not wait until the function is usable
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// What a function is to be, beside its code.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FunctionFlags {
     /// The function's name [default: the name of the folder or zip]
     #[arg(short, long)]
     name: Option<String>,
@@ -58,66 +96,149 @@ pub struct Args {
     /// Size of /tmp in MB
     #[arg(long, value_name = "MB")]
     ephemeral_storage: Option<i32>,
-    /// Take a snapshot of each published version after its init, and start it from there
-    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
-          value_parser = ["on", "off"])]
-    snap_start: Option<String>,
-    /// Publish a version of what is deployed
-    #[arg(long)]
-    publish: bool,
-    /// Point this alias at the published version (implies --publish)
-    #[arg(long)]
-    alias: Option<String>,
-    /// Do not wait until the function is usable
-    #[arg(long)]
-    no_wait: bool,
+    /// A layer: the ARN of a version, or a folder or zip, of which one is published if its content is
+    /// new; repeat for more, later ones over earlier ones. Replaces all layers the function had
+    #[arg(short, long = "layer", value_name = "ARN|DIR|ZIP")]
+    layers: Vec<String>,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<()> {
     let client = Client::new(global)?;
     let sources = Sources::open(&args.path).map_err(|err| usage(format!("{err:#}")))?;
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => package::name_from_path(&args.path)
-            .ok_or_else(|| usage("cannot make a function name of the path; pass --name"))?,
-    };
+    let name = name(&args.path, &args.function)?;
     let found = client.find_function(&name).await?;
-    let deployment = Deployment {
+    let mut deployment = Deployment {
         client,
-        args,
+        path: args.path,
+        flags: args.function,
+        snap_start: args.snap_start,
         sources,
         name,
+        layers: None,
         global,
     };
     let zip = deployment.zip()?;
+    deployment.find_layers().await?;
     match &found {
         Some(found) => deployment.update(found, zip).await?,
         None => deployment.create(zip).await?,
     }
-    let publishes = deployment.args.publish || deployment.args.alias.is_some();
-    if publishes || !deployment.args.no_wait {
+    let publishes = args.publish || args.alias.is_some() || args.provisioned.is_some();
+    if publishes || !args.no_wait {
         deployment.wait_until_usable().await?;
     }
-    if publishes {
-        deployment.publish().await?;
+    if let Some(reserved) = args.reserved {
+        concurrency::reserve(&deployment.client, &deployment.name, reserved).await?;
     }
-    deployment.tell(found.is_some()).await
+    if publishes {
+        let version = deployment.publish(args.alias.as_deref()).await?;
+        if let Some(provisioned) = args.provisioned {
+            let place = (
+                &*deployment.name,
+                args.alias.as_ref().unwrap_or(&version).as_str(),
+            );
+            concurrency::provision(&deployment.client, place, provisioned, !args.no_wait).await?;
+        }
+    }
+    let url = match args.url.as_deref() {
+        Some(auth) => {
+            let alias = args.alias.as_deref();
+            let given = deployment.give_url(auth, args.url_stream, alias);
+            Some(given.await?)
+        }
+        None => None,
+    };
+    deployment.tell(found.is_some()).await?;
+    match url {
+        Some(url) if !global.json => output::line(format!("URL {url}")),
+        _ => Ok(()),
+    }
+}
+
+fn name(path: &Path, flags: &FunctionFlags) -> Result<String> {
+    match &flags.name {
+        Some(name) => Ok(name.clone()),
+        None => package::name_from_path(path)
+            .ok_or_else(|| usage("cannot make a function name of the path; pass --name")),
+    }
+}
+
+/// A function that is there to be worked on.
+#[derive(Debug)]
+pub struct Prepared {
+    pub name: String,
+    pub arn: String,
+    pub runtime: String,
+    /// Whether there was none before.
+    pub created: bool,
+}
+
+/// Makes sure that there is a function of this configuration. One that has to be made gets a package
+/// that only says so: the code comes by another way.
+pub async fn prepare_for_development(
+    path: &Path,
+    flags: FunctionFlags,
+    global: &Global,
+) -> Result<Prepared> {
+    let client = Client::new(global)?;
+    let sources = Sources::open(path).map_err(|err| usage(format!("{err:#}")))?;
+    let name = name(path, &flags)?;
+    let found = client.find_function(&name).await?;
+    let mut deployment = Deployment {
+        client,
+        path: path.to_owned(),
+        flags,
+        snap_start: None,
+        sources,
+        name,
+        layers: None,
+        global,
+    };
+    deployment.find_layers().await?;
+    match &found {
+        Some(found) => deployment.configure(found).await?,
+        None => deployment.create(placeholder()?).await?,
+    }
+    deployment.wait_until_usable().await?;
+    let now = deployment.client.find_function(&deployment.name).await?;
+    let now = now.context("the function has been deleted")?;
+    Ok(Prepared {
+        name: deployment.name,
+        arn: now.function_arn.context("the function has no ARN")?,
+        runtime: now
+            .runtime
+            .map_or_else(String::new, |runtime| runtime.as_str().to_owned()),
+        created: found.is_none(),
+    })
+}
+
+/// What is left of a function whose `firn dev` could not clean up.
+fn placeholder() -> Result<Vec<u8>> {
+    const TEXT: &[u8] = b"The code of this function is served by `firn dev` while that runs.\n";
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("README", zip::write::SimpleFileOptions::default())?;
+    zip.write_all(TEXT)?;
+    Ok(zip.finish()?.into_inner())
 }
 
 /// One run of the command.
 #[derive(Debug)]
 struct Deployment<'a> {
     client: Client,
-    args: Args,
+    path: PathBuf,
+    flags: FunctionFlags,
+    snap_start: Option<String>,
     sources: Sources,
     name: String,
+    /// The ARNs of the layers that the flags name.
+    layers: Option<Vec<String>>,
     global: &'a Global,
 }
 
 impl Deployment<'_> {
     async fn create(&self, zip: Vec<u8>) -> Result<()> {
         let (runtime, handler) = self.runtime_and_handler().await?;
-        let role = self.args.role.clone().unwrap_or_else(|| {
+        let role = self.flags.role.clone().unwrap_or_else(|| {
             let account = self.client.likely_account();
             format!("arn:aws:iam::{account}:role/firn-default")
         });
@@ -131,15 +252,16 @@ impl Deployment<'_> {
                 zip_file: Some(Blob::from(zip)),
                 ..FunctionCode::default()
             },
-            description: self.args.description.clone(),
-            timeout: self.args.timeout,
-            memory_size: self.args.memory,
+            description: self.flags.description.clone(),
+            timeout: self.flags.timeout,
+            memory_size: self.flags.memory,
             environment: self.environment(),
             ephemeral_storage: self
-                .args
+                .flags
                 .ephemeral_storage
                 .map(|size| EphemeralStorage { size }),
             snap_start: self.snap_start(),
+            layers: self.layers.clone(),
             ..CreateFunctionInput::default()
         };
         let created = self.client.upload(&input, Some(bar.clone())).await;
@@ -157,25 +279,29 @@ impl Deployment<'_> {
         let updated = self.client.upload(&input, Some(bar.clone())).await;
         bar.finish_and_clear();
         updated?;
+        self.configure(found).await
+    }
 
+    async fn configure(&self, found: &FunctionConfiguration) -> Result<()> {
         let input = UpdateFunctionConfigurationInput {
             function_name: self.name.clone(),
-            runtime: self.args.runtime.as_deref().map(Runtime::from),
+            runtime: self.flags.runtime.as_deref().map(Runtime::from),
             handler: self
-                .args
+                .flags
                 .handler
                 .clone()
                 .or_else(|| self.handler_of_new_language(found)),
-            role: self.args.role.clone(),
-            description: self.args.description.clone(),
-            timeout: self.args.timeout,
-            memory_size: self.args.memory,
+            role: self.flags.role.clone(),
+            description: self.flags.description.clone(),
+            timeout: self.flags.timeout,
+            memory_size: self.flags.memory,
             environment: self.environment(),
             ephemeral_storage: self
-                .args
+                .flags
                 .ephemeral_storage
                 .map(|size| EphemeralStorage { size }),
             snap_start: self.snap_start(),
+            layers: self.layers.clone(),
             ..UpdateFunctionConfigurationInput::default()
         };
         let unchanged = UpdateFunctionConfigurationInput {
@@ -190,9 +316,25 @@ impl Deployment<'_> {
         self.client.call(&input).await.map(drop)
     }
 
+    /// Publishes the layers that are given as folders, if they are new.
+    async fn find_layers(&mut self) -> Result<()> {
+        if self.flags.layers.is_empty() {
+            return Ok(());
+        }
+        let mut arns = Vec::new();
+        for layer in &self.flags.layers {
+            arns.push(match layer.starts_with("arn:") {
+                true => layer.clone(),
+                false => layers::version_of(&self.client, Path::new(layer), self.quiet()).await?,
+            });
+        }
+        self.layers = Some(arns);
+        Ok(())
+    }
+
     /// A handler of the old language would not be found after a change of the runtime.
     fn handler_of_new_language(&self, found: &FunctionConfiguration) -> Option<String> {
-        let new = guess::family_of(self.args.runtime.as_deref()?)?;
+        let new = guess::family_of(self.flags.runtime.as_deref()?)?;
         let old = found
             .runtime
             .as_ref()
@@ -203,14 +345,14 @@ impl Deployment<'_> {
     }
 
     fn environment(&self) -> Option<Environment> {
-        let variables = self.args.env.iter().cloned().collect();
-        (!self.args.env.is_empty()).then_some(Environment {
+        let variables = self.flags.env.iter().cloned().collect();
+        (!self.flags.env.is_empty()).then_some(Environment {
             variables: Some(variables),
         })
     }
 
     fn snap_start(&self) -> Option<SnapStart> {
-        let wanted = self.args.snap_start.as_deref()?;
+        let wanted = self.snap_start.as_deref()?;
         let apply_on = if wanted == "on" {
             "PublishedVersions"
         } else {
@@ -221,7 +363,7 @@ impl Deployment<'_> {
         })
     }
 
-    async fn publish(&self) -> Result<()> {
+    async fn publish(&self, alias: Option<&str>) -> Result<String> {
         let input = PublishVersionInput {
             function_name: self.name.clone(),
             ..PublishVersionInput::default()
@@ -235,25 +377,32 @@ impl Deployment<'_> {
             .unwrap_or_default();
         // An alias must not move to a version that is not ready, or never will be.
         self.wait_until(Some(&version)).await?;
-        if let Some(alias) = &self.args.alias {
+        if let Some(alias) = alias {
             self.client.put_alias(&self.name, alias, &version).await?;
         }
         if !self.global.json {
-            let alias = self
-                .args
-                .alias
-                .as_ref()
-                .map(|alias| format!(", alias {alias} points at it"));
+            let alias = alias.map(|alias| format!(", alias {alias} points at it"));
             output::line(format!(
                 "published version {version}{}",
                 alias.unwrap_or_default()
             ))?;
         }
-        Ok(())
+        Ok(version)
+    }
+
+    async fn give_url(&self, auth: &str, stream: bool, alias: Option<&str>) -> Result<String> {
+        let auth_type = match auth {
+            "iam" => FunctionUrlAuthType::AwsIam,
+            _ => FunctionUrlAuthType::None,
+        };
+        let mode = stream.then_some(InvokeMode::ResponseStream);
+        self.client
+            .put_url(&self.name, alias, auth_type, mode)
+            .await
     }
 
     async fn runtime_and_handler(&self) -> Result<(String, String)> {
-        let args = &self.args;
+        let args = &self.flags;
         let guessed = guess::guess(&self.sources);
         let runtime = match (&args.runtime, &guessed) {
             (Some(runtime), _) => runtime.clone(),
@@ -312,7 +461,7 @@ impl Deployment<'_> {
     /// The bytes of the zip; a folder is zipped in a temporary file first, so that the compressor
     /// and a growing buffer do not hold the package twice.
     fn zip(&self) -> Result<Vec<u8>> {
-        let path = &self.args.path;
+        let path = &self.path;
         let files = match &self.sources {
             Sources::Zip(..) => {
                 return std::fs::read(path)

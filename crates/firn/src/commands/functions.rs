@@ -1,7 +1,9 @@
 //! `firn functions`: what is deployed.
 
 use anyhow::Result;
-use model::lambda::{FunctionConfiguration, GetFunctionInput};
+use model::lambda::{
+    FunctionConfiguration, GetFunctionInput, ListProvisionedConcurrencyConfigsInput,
+};
 use serde_json::Value;
 
 use crate::cli::Global;
@@ -97,7 +99,7 @@ async fn show(client: &Client, name: &str, global: &Global) -> Result<()> {
         return output::json(&answer);
     }
     let style = Style::stdout();
-    for section in ["Configuration", "Code", "Tags"] {
+    for section in ["Configuration", "Code", "Concurrency", "Tags"] {
         let Some(members) = answer.get(section).and_then(Value::as_object) else {
             continue;
         };
@@ -112,6 +114,40 @@ async fn show(client: &Client, name: &str, global: &Global) -> Result<()> {
             };
             output::line(format!("  {} {text}", style.faint(&format!("{member:22}"))))?;
         }
+    }
+    show_provisioned(client, name, &style).await
+}
+
+/// The first page has as many versions and aliases as one can look at.
+async fn show_provisioned(client: &Client, name: &str, style: &Style) -> Result<()> {
+    let input = ListProvisionedConcurrencyConfigsInput {
+        function_name: name.to_owned(),
+        ..ListProvisionedConcurrencyConfigsInput::default()
+    };
+    let listed = client
+        .call(&input)
+        .await?
+        .output
+        .provisioned_concurrency_configs;
+    let listed = listed.unwrap_or_default();
+    if listed.is_empty() {
+        return Ok(());
+    }
+    output::line(style.strong("Provisioned"))?;
+    for one in listed {
+        let arn = one.function_arn.unwrap_or_default();
+        let qualifier = arn.rsplit(':').next().unwrap_or_default().to_owned();
+        let status = one.status.map(|status| status.as_str().to_owned());
+        output::line(format!(
+            "  {} {} of {} {} {}",
+            style.faint(&format!("{qualifier:22}")),
+            one.allocated_provisioned_concurrent_executions
+                .unwrap_or_default(),
+            one.requested_provisioned_concurrent_executions
+                .unwrap_or_default(),
+            status.unwrap_or_default(),
+            one.status_reason.unwrap_or_default(),
+        ))?;
     }
     Ok(())
 }

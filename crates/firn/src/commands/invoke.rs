@@ -1,5 +1,7 @@
 //! `firn invoke`: calls a function. The answer goes to standard output, the log to standard error.
 
+mod stream;
+
 use std::io::{IsTerminal, Read};
 
 use anyhow::{Context, Result};
@@ -7,7 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use model::Blob;
-use model::lambda::{InvokeInput, InvokeOutput, LogType};
+use model::lambda::{
+    InvocationType, InvokeInput, InvokeOutput, InvokeWithResponseStreamInput, LogType,
+};
 use serde_json::{Value, json};
 
 use crate::cli::Global;
@@ -32,13 +36,39 @@ pub struct Args {
     /// JSON that the function reads from context.client_context
     #[arg(long, value_name = "JSON")]
     client_context: Option<String>,
+    /// Do not wait: have the server take the event and run it later, with retries. Prints the id
+    /// under which it runs
+    #[arg(short, long, conflicts_with_all = ["tail", "client_context", "raw"])]
+    event: bool,
     /// Print the answer exactly as it came, without formatting or final newline
     #[arg(long)]
     raw: bool,
+    /// Print the answer while the function writes it
+    #[arg(short, long, conflicts_with_all = ["event", "raw"])]
+    stream: bool,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<()> {
     let client = Client::new(global)?;
+    if args.event {
+        return event(&client, args, global).await;
+    }
+    if args.stream {
+        if global.json {
+            return Err(usage(
+                "--stream passes bytes on as they come, so it has no --json",
+            ));
+        }
+        let input = InvokeWithResponseStreamInput {
+            function_name: args.name,
+            log_type: args.tail.then_some(LogType::Tail),
+            client_context: args.client_context.map(|context| STANDARD.encode(context)),
+            payload: Some(Blob::from(payload(args.payload.as_deref())?)),
+            qualifier: args.qualifier,
+            ..InvokeWithResponseStreamInput::default()
+        };
+        return stream::run(&client, input).await;
+    }
     let input = InvokeInput {
         function_name: args.name,
         log_type: (args.tail || global.json).then_some(LogType::Tail),
@@ -66,6 +96,25 @@ pub async fn run(args: Args, global: &Global) -> Result<()> {
         Some(kind) => Err(Failure::Function(error_message(kind, &payload)).into()),
         None => Ok(()),
     }
+}
+
+async fn event(client: &Client, args: Args, global: &Global) -> Result<()> {
+    let input = InvokeInput {
+        function_name: args.name,
+        invocation_type: Some(InvocationType::Event),
+        payload: Some(Blob::from(payload(args.payload.as_deref())?)),
+        qualifier: args.qualifier,
+        ..InvokeInput::default()
+    };
+    let reply = client.call(&input).await?;
+    let id = reply.request_id.as_deref().unwrap_or("-");
+    if global.json {
+        return output::json(&json!({
+            "StatusCode": reply.output.status_code,
+            "RequestId": id,
+        }));
+    }
+    output::line(id)
 }
 
 fn log_of(output: &InvokeOutput) -> String {

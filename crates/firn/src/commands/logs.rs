@@ -75,7 +75,8 @@ fn id(event: &FilteredLogEvent) -> &str {
     event.event_id.as_deref().unwrap_or_default()
 }
 
-async fn events(
+/// The events of a group from a moment on.
+pub async fn events(
     client: &Client,
     group: &str,
     start_ms: i64,
@@ -108,22 +109,24 @@ fn print(event: &FilteredLogEvent, args: &Args, global: &Global) -> Result<()> {
         });
         return output::line(document.to_string());
     }
-    let message = event
-        .message
-        .as_deref()
-        .unwrap_or_default()
-        .trim_end_matches('\n');
-    let style = Style::stdout();
-    let text = if is_platform_line(message) {
-        style.faint(message)
-    } else {
-        message.to_owned()
-    };
+    let text = styled(event);
     if args.timestamps {
         let time = Timestamp::from_millis(event.timestamp.unwrap_or_default());
+        let style = Style::stdout();
         return output::line(format!("{} {text}", style.faint(&time.to_string())));
     }
     output::line(text)
+}
+
+/// The line, with that of the platform less bright than the function's own.
+pub fn styled(event: &FilteredLogEvent) -> String {
+    let message = event.message.as_deref().unwrap_or_default();
+    let message = message.trim_end_matches('\n');
+    if is_platform_line(message) {
+        Style::stdout().faint(message)
+    } else {
+        message.to_owned()
+    }
 }
 
 fn is_platform_line(message: &str) -> bool {

@@ -7,8 +7,10 @@ use clock::{Clock, Timestamp};
 use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
+use super::levels::LevelFilter;
 use super::tail::Tail;
-use super::{FrameParser, LineSplitter};
+use super::{FrameParser, LineSplitter, LogLevel};
+use crate::telemetry::{Category, Telemetry};
 use crate::{Function, Hooks, LogBatch};
 
 /// The log stream of one environment: its account, group and name. Outlives a restarted init.
@@ -21,15 +23,18 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// `2026/11/22/[$LATEST]<32 hex>`, a new one per environment.
+    /// `2026/11/22/[$LATEST]<32 hex>`, a new one per environment. In a log group that is not the
+    /// function's own, and may be shared, with the function's name before the version.
     pub fn new(function: &Function, now: Timestamp) -> Self {
         let day = now.to_jiff().strftime("%Y/%m/%d").to_string();
         let unique = uuid::Uuid::new_v4().simple();
+        let own = function.log_group.strip_prefix("/aws/lambda/") == Some(&function.name);
+        let name = if own { "" } else { &function.name };
         Self {
             account: function.account.as_str().into(),
             region: function.region.as_str().into(),
             group: function.log_group.as_str().into(),
-            name: format!("{day}/[{}]{unique}", function.version).into(),
+            name: format!("{day}/{name}[{}]{unique}", function.version).into(),
         }
     }
 }
@@ -48,23 +53,39 @@ pub(crate) struct Sources {
 /// response arrives, so draining then puts it before END and into the tail.
 pub(crate) struct Capture {
     state: Mutex<State>,
-    pipes: Vec<pipe::Receiver>,
     stream: Stream,
     hooks: Hooks,
     clock: Clock,
+    telemetry: Arc<Telemetry>,
 }
 
 struct State {
-    decoders: Vec<Decoder>,
-    pending: Vec<(Timestamp, String)>,
-    tail: Option<Tail>,
+    sources: Vec<Source>,
+    /// How many of the sources have a task that reads them.
+    tended: usize,
+    sink: Sink,
     buffer: Box<[u8]>,
+}
+
+/// Something that is printed to.
+struct Source {
+    pipe: Arc<pipe::Receiver>,
+    decoder: Decoder,
+    category: Category,
 }
 
 enum Decoder {
     Lines(LineSplitter),
     Frames(FrameParser),
     Ended,
+}
+
+/// Where events go.
+struct Sink {
+    pending: Vec<(Timestamp, String)>,
+    tail: Option<Tail>,
+    filter: LevelFilter,
+    telemetry: Arc<Telemetry>,
 }
 
 /// Read at once, and about the size of a pipe.
@@ -80,92 +101,106 @@ enum Read {
 }
 
 impl Capture {
-    /// Takes over the pipes. Must be called inside a tokio runtime.
-    pub fn new(sources: Sources, stream: Stream, hooks: Hooks, clock: Clock) -> io::Result<Self> {
-        let mut pipes = Vec::new();
-        let mut decoders = Vec::new();
-        for fd in sources.lines {
-            pipes.push(pipe::Receiver::from_owned_fd(fd)?);
-            decoders.push(Decoder::Lines(LineSplitter::default()));
-        }
-        if let Some(fd) = sources.frames {
-            pipes.push(pipe::Receiver::from_owned_fd(fd)?);
-            decoders.push(Decoder::Frames(FrameParser::default()));
-        }
-        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+    /// For the platform's lines; [`Capture::add`] adds what processes print.
+    pub fn new(stream: Stream, hooks: Hooks, clock: Clock, telemetry: Arc<Telemetry>) -> Self {
         let state = State {
-            decoders,
-            pending: Vec::new(),
-            tail: None,
-            buffer,
-        };
-        Ok(Self {
-            state: Mutex::new(state),
-            pipes,
-            stream,
-            hooks,
-            clock,
-        })
-    }
-
-    /// For the platform's lines only.
-    pub fn silent(stream: Stream, hooks: Hooks, clock: Clock) -> Self {
-        let state = State {
-            decoders: Vec::new(),
-            pending: Vec::new(),
-            tail: None,
+            sources: Vec::new(),
+            tended: 0,
+            sink: Sink {
+                pending: Vec::new(),
+                tail: None,
+                filter: LevelFilter::default(),
+                telemetry: Arc::clone(&telemetry),
+            },
             buffer: Box::default(),
         };
         Self {
             state: Mutex::new(state),
-            pipes: Vec::new(),
             stream,
             hooks,
             clock,
+            telemetry,
         }
+    }
+
+    /// Drops lines that the function does not want to keep.
+    pub fn filtered(self, filter: LevelFilter) -> Self {
+        self.lock().sink.filter = filter;
+        self
+    }
+
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Takes over pipes. Must be called inside a tokio runtime.
+    pub fn add(&self, sources: Sources, category: Category) -> io::Result<()> {
+        let lines = sources.lines.into_iter();
+        let lines = lines.map(|fd| (fd, Decoder::Lines(LineSplitter::default())));
+        let frames = sources.frames.into_iter();
+        let frames = frames.map(|fd| (fd, Decoder::Frames(FrameParser::default())));
+        let mut state = self.lock();
+        if state.buffer.is_empty() {
+            state.buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        }
+        for (fd, decoder) in lines.chain(frames) {
+            state.sources.push(Source {
+                pipe: Arc::new(pipe::Receiver::from_owned_fd(fd)?),
+                decoder,
+                category,
+            });
+        }
+        Ok(())
     }
 
     /// Tasks that read until the pipes end. Whoever holds the set stops them by dropping it.
     pub fn spawn_readers(self: &Arc<Self>) -> JoinSet<()> {
         let mut readers = JoinSet::new();
-        for index in 0..self.pipes.len() {
-            let capture = Arc::clone(self);
-            readers.spawn(async move { capture.read_until_end(index).await });
-        }
+        self.tend(&mut readers);
         readers
+    }
+
+    /// Adds such tasks for the pipes that have none yet.
+    pub fn tend(self: &Arc<Self>, readers: &mut JoinSet<()>) {
+        let mut state = self.lock();
+        for index in state.tended..state.sources.len() {
+            let (capture, pipe) = (Arc::clone(self), Arc::clone(&state.sources[index].pipe));
+            readers.spawn(async move { capture.read_until_end(index, &pipe).await });
+        }
+        state.tended = state.sources.len();
     }
 
     /// Adds a line of the platform. It goes out with the next [`Capture::flush`].
     pub fn push(&self, time: Timestamp, line: Option<String>) {
         if let Some(line) = line {
-            self.lock().emit(time, line);
+            self.lock().sink.emit(time, line);
         }
     }
 
     /// An invocation begins, with this START line; its tail is collected if wanted.
     pub fn begin(&self, time: Timestamp, start: Option<String>, want_tail: bool) {
         let mut state = self.lock();
-        state.tail = want_tail.then(Tail::default);
+        state.sink.tail = want_tail.then(Tail::default);
         if let Some(start) = start {
-            state.emit(time, start);
+            state.sink.emit(time, start);
         }
     }
 
     /// It did not begin after all: the line it brought is taken back.
     pub fn unbegin(&self) {
         let mut state = self.lock();
-        state.tail = None;
-        state.pending.pop();
+        state.sink.tail = None;
+        state.sink.pending.pop();
     }
 
     pub fn take_tail(&self) -> Option<Bytes> {
-        self.lock().tail.take().map(Tail::into_bytes)
+        self.lock().sink.tail.take().map(Tail::into_bytes)
     }
 
     /// Takes in everything that was written so far, unfinished lines included.
     pub fn drain(&self) {
         let mut state = self.lock();
-        for index in 0..self.pipes.len() {
+        for index in 0..state.sources.len() {
             for _ in 0..MAX_DRAIN_READS {
                 if self.read_now(&mut state, index) != Read::Some {
                     break;
@@ -178,7 +213,7 @@ impl Capture {
     /// Passes all events on.
     pub fn flush(&self) {
         let mut state = self.lock();
-        let events = std::mem::take(&mut state.pending);
+        let events = std::mem::take(&mut state.sink.pending);
         if events.is_empty() {
             return;
         }
@@ -193,8 +228,7 @@ impl Capture {
         drop(state);
     }
 
-    async fn read_until_end(&self, index: usize) {
-        let pipe = &self.pipes[index];
+    async fn read_until_end(&self, index: usize, pipe: &pipe::Receiver) {
         while pipe.readable().await.is_ok() {
             let read = {
                 let mut state = self.lock();
@@ -219,7 +253,10 @@ impl Capture {
 
     /// Reads what is there now, whether or not the event loop has noticed it.
     fn read_now(&self, state: &mut State, index: usize) -> Read {
-        let read = rustix::io::read(&self.pipes[index], &mut *state.buffer);
+        let State {
+            sources, buffer, ..
+        } = state;
+        let read = rustix::io::read(&*sources[index].pipe, &mut **buffer);
         self.take(state, index, read.map_err(io::Error::from))
     }
 
@@ -255,31 +292,28 @@ impl std::fmt::Debug for Capture {
 
 impl State {
     fn decode(&mut self, index: usize, size: usize, now: Timestamp) {
-        let Self {
-            decoders,
-            pending,
-            tail,
-            buffer,
-        } = self;
-        let bytes = &buffer[..size];
-        match &mut decoders[index] {
-            Decoder::Lines(lines) => lines.push(bytes, |text| emit(pending, tail, now, text)),
-            Decoder::Frames(frames) => frames.push(bytes, |time, text| {
-                emit(pending, tail, time.unwrap_or(now), text)
+        let bytes = &self.buffer[..size];
+        let (source, sink) = (&mut self.sources[index], &mut self.sink);
+        let category = source.category;
+        match &mut source.decoder {
+            Decoder::Lines(lines) => {
+                lines.push(bytes, |text| sink.print(category, (now, None), text));
+            }
+            Decoder::Frames(frames) => frames.push(bytes, |message| {
+                let time = message.time.unwrap_or(now);
+                sink.print(category, (time, message.level), message.text);
             }),
             Decoder::Ended => {}
         }
     }
 
     fn flush_decoder(&mut self, index: usize, now: Timestamp) {
-        let Self {
-            decoders,
-            pending,
-            tail,
-            ..
-        } = self;
-        match &mut decoders[index] {
-            Decoder::Lines(lines) => lines.flush(|text| emit(pending, tail, now, text)),
+        let (source, sink) = (&mut self.sources[index], &mut self.sink);
+        let category = source.category;
+        match &mut source.decoder {
+            Decoder::Lines(lines) => {
+                lines.flush(|text| sink.print(category, (now, None), text));
+            }
             // Half a frame is completed by the next write, unless its writer is gone.
             Decoder::Frames(_) | Decoder::Ended => {}
         }
@@ -287,36 +321,41 @@ impl State {
 
     fn end_decoder(&mut self, index: usize, now: Timestamp) {
         self.flush_decoder(index, now);
-        let Self {
-            decoders,
-            pending,
-            tail,
-            ..
-        } = self;
-        if let Decoder::Frames(frames) = &mut decoders[index] {
-            frames.flush(|time, text| emit(pending, tail, time.unwrap_or(now), text));
+        let (source, sink) = (&mut self.sources[index], &mut self.sink);
+        let category = source.category;
+        if let Decoder::Frames(frames) = &mut source.decoder {
+            frames.flush(|message| {
+                let time = message.time.unwrap_or(now);
+                sink.print(category, (time, message.level), message.text);
+            });
         }
-        decoders[index] = Decoder::Ended;
-    }
-
-    fn emit(&mut self, time: Timestamp, text: String) {
-        emit(&mut self.pending, &mut self.tail, time, text);
+        source.decoder = Decoder::Ended;
     }
 }
 
-fn emit(
-    pending: &mut Vec<(Timestamp, String)>,
-    tail: &mut Option<Tail>,
-    time: Timestamp,
-    text: String,
-) {
-    if let Some(tail) = tail {
-        tail.push(&text);
-        if !text.ends_with('\n') {
-            tail.push("\n");
+impl Sink {
+    /// A line of the function or of an extension.
+    fn print(
+        &mut self,
+        category: Category,
+        (time, level): (Timestamp, Option<LogLevel>),
+        text: String,
+    ) {
+        self.telemetry.line(category, time, &text);
+        if category != Category::Function || self.filter.keeps(level, &text) {
+            self.emit(time, text);
         }
     }
-    pending.push((time, text));
+
+    fn emit(&mut self, time: Timestamp, text: String) {
+        if let Some(tail) = &mut self.tail {
+            tail.push(&text);
+            if !text.ends_with('\n') {
+                tail.push("\n");
+            }
+        }
+        self.pending.push((time, text));
+    }
 }
 
 #[cfg(test)]
@@ -351,7 +390,9 @@ mod tests {
             group: "g".into(),
             name: "n".into(),
         };
-        let capture = Capture::new(sources, stream, hooks, Clock::system()).unwrap();
+        let telemetry = Arc::new(Telemetry::off(Clock::system()));
+        let capture = Capture::new(stream, hooks, Clock::system(), telemetry);
+        capture.add(sources, Category::Function).unwrap();
         (Arc::new(capture), seen)
     }
 
@@ -398,5 +439,15 @@ mod tests {
         let (prefix, unique) = stream.name.split_once(']').unwrap();
         assert_eq!(prefix, "2026/11/22/[$LATEST");
         assert_eq!(unique.len(), 32);
+        let shared = Function {
+            log_group: "/team/all".into(),
+            ..function
+        };
+        let stream = Stream::new(&shared, Timestamp::from_secs(1_795_305_600));
+        assert!(
+            stream.name.starts_with("2026/11/22/f[$LATEST]"),
+            "{}",
+            stream.name
+        );
     }
 }

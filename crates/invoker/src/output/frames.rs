@@ -1,6 +1,6 @@
 use clock::Timestamp;
 
-use super::MAX_EVENT_BYTES;
+use super::{LogLevel, MAX_EVENT_BYTES};
 
 const HEADER_BYTES: usize = 16;
 /// The upper half of every frame type; the lower half says text or JSON and the level.
@@ -18,23 +18,32 @@ pub struct FrameParser {
     buffer: Vec<u8>,
 }
 
+/// What a frame says. One that does not fit into a log event is told in several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub time: Option<Timestamp>,
+    pub level: Option<LogLevel>,
+    pub text: String,
+}
+
 impl FrameParser {
-    /// Takes more bytes and emits every message they complete, with its time if it has one.
-    pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(Option<Timestamp>, String)) {
+    /// Takes more bytes and emits every message they complete.
+    pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(Message)) {
         self.buffer.extend_from_slice(bytes);
         let mut start = 0;
         loop {
             match parse(&self.buffer[start..]) {
                 Parsed::Frame {
                     time,
+                    level,
                     message,
                     size,
                 } => {
-                    emit_message(Some(time), message, &mut emit);
+                    emit_message((Some(time), level), message, &mut emit);
                     start += size;
                 }
                 Parsed::Garbage(size) => {
-                    emit_message(None, &self.buffer[start..start + size], &mut emit);
+                    emit_message((None, None), &self.buffer[start..start + size], &mut emit);
                     start += size;
                 }
                 Parsed::Incomplete => break,
@@ -44,14 +53,15 @@ impl FrameParser {
     }
 
     /// Emits what is left when the other end has closed.
-    pub fn flush(&mut self, mut emit: impl FnMut(Option<Timestamp>, String)) {
-        emit_message(None, &std::mem::take(&mut self.buffer), &mut emit);
+    pub fn flush(&mut self, mut emit: impl FnMut(Message)) {
+        emit_message((None, None), &std::mem::take(&mut self.buffer), &mut emit);
     }
 }
 
 enum Parsed<'a> {
     Frame {
         time: Timestamp,
+        level: Option<LogLevel>,
         message: &'a [u8],
         size: usize,
     },
@@ -82,6 +92,7 @@ fn parse(bytes: &[u8]) -> Parsed<'_> {
     let time = Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX));
     Parsed::Frame {
         time,
+        level: LogLevel::of_frame(kind),
         message,
         size: HEADER_BYTES + length,
     }
@@ -100,16 +111,21 @@ fn garbage(bytes: &[u8]) -> usize {
 }
 
 fn emit_message(
-    time: Option<Timestamp>,
+    (time, level): (Option<Timestamp>, Option<LogLevel>),
     message: &[u8],
-    emit: &mut impl FnMut(Option<Timestamp>, String),
+    emit: &mut impl FnMut(Message),
 ) {
-    for piece in message.chunks(MAX_EVENT_BYTES) {
-        let mut text = String::from_utf8_lossy(piece).into_owned();
+    let whole = String::from_utf8_lossy(message);
+    let mut rest = &*whole;
+    while !rest.is_empty() {
+        // Room for the line break that ends each.
+        let (piece, tail) = rest.split_at(rest.floor_char_boundary(MAX_EVENT_BYTES - 1));
+        rest = tail;
+        let mut text = piece.to_owned();
         if !text.ends_with('\n') {
             text.push('\n');
         }
-        emit(time, text);
+        emit(Message { time, level, text });
     }
 }
 
@@ -133,9 +149,9 @@ mod tests {
         let mut parser = FrameParser::default();
         let mut events = Vec::new();
         for part in parts {
-            parser.push(part, |time, text| events.push((time, text)));
+            parser.push(part, |message| events.push((message.time, message.text)));
         }
-        parser.flush(|time, text| events.push((time, text)));
+        parser.flush(|message| events.push((message.time, message.text)));
         events
     }
 
@@ -175,6 +191,19 @@ mod tests {
                 .iter()
                 .all(|(time, _)| time.is_none())
         );
+    }
+
+    #[test]
+    fn long_message_is_cut_between_characters_and_keeps_its_level() {
+        let bytes = frame(0xa55a_0016, 5, &"ä".repeat(MAX_EVENT_BYTES));
+        let mut messages = Vec::new();
+        FrameParser::default().push(&bytes, |message| messages.push(message));
+        assert_eq!(messages.len(), 3);
+        for message in &messages {
+            assert!(message.text.len() <= MAX_EVENT_BYTES);
+            assert_eq!(message.level, Some(LogLevel::Error));
+            assert!(message.text.trim_end().chars().all(|c| c == 'ä'));
+        }
     }
 
     proptest! {

@@ -10,8 +10,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use clock::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::extensions::Standing;
+use crate::telemetry::Notice;
 use crate::{Function, LogFormat, Report};
 
 /// Writes the platform's lines in the format and from the level that a function asks for.
@@ -46,6 +49,8 @@ pub(crate) enum Phase {
     Init,
     /// The same inside it, after the first had failed.
     Invoke,
+    /// Invocations that may come, in a provisioned environment.
+    Provisioned,
     /// A snapshot.
     Snapshot,
 }
@@ -61,6 +66,36 @@ pub(crate) struct Finished<'a> {
     pub memory_mb: u32,
     /// Trace and segment, if the invocation was sampled.
     pub trace: Option<(&'a str, &'a str)>,
+    pub details: Details<'a>,
+}
+
+/// What is measured only in environments with extensions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Details<'a> {
+    pub produced_bytes: Option<usize>,
+    /// Of the runtime.
+    pub spans: &'a [Span],
+    /// Of the extensions.
+    pub after: &'a [Span],
+}
+
+/// A part of an invocation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Span {
+    pub name: &'static str,
+    pub start: String,
+    pub duration_ms: f64,
+}
+
+impl Span {
+    pub fn new(name: &'static str, start: Timestamp, duration: Duration) -> Self {
+        Self {
+            name,
+            start: start.to_string(),
+            duration_ms: millis_f64(duration),
+        }
+    }
 }
 
 impl Writer {
@@ -92,15 +127,68 @@ impl Writer {
                 Level::Info,
                 now,
                 "platform.initStart",
-                json!({
-                    "initializationType": phase.initialization_type(),
-                    "phase": phase.as_str(),
-                    "runtimeVersion": versions.runtime,
-                    "runtimeVersionArn": versions.arn,
-                    "functionName": function.name,
-                    "functionVersion": function.version,
-                }),
+                init_start_record(phase, function, versions),
             ),
+        }
+    }
+
+    /// The runtime has come up, or failed to; extensions may still be at it. Text does not tell.
+    pub fn init_runtime_done(
+        &self,
+        now: Timestamp,
+        phase: Phase,
+        status: &Status,
+    ) -> Option<String> {
+        match self.format {
+            LogFormat::Text => None,
+            LogFormat::Json => {
+                let (level, record) = init_runtime_done(phase, status);
+                self.json(level, now, "platform.initRuntimeDone", record)
+            }
+        }
+    }
+
+    /// Where an extension stands at the end of the init phase.
+    pub fn extension(&self, now: Timestamp, standing: &Standing) -> Option<String> {
+        match self.format {
+            LogFormat::Text => {
+                let mut line = format!(
+                    "EXTENSION\tName: {}\tState: {}\tEvents: [{}]",
+                    standing.name,
+                    standing.state,
+                    standing.events.join(", ")
+                );
+                if let Some(error_type) = &standing.error_type {
+                    // Writing to a String cannot fail.
+                    let _ = write!(line, "\tError Type: {error_type}");
+                }
+                line.push('\n');
+                Some(line)
+            }
+            LogFormat::Json => {
+                let level = if standing.error_type.is_none() {
+                    Level::Info
+                } else {
+                    Level::Warn
+                };
+                self.json(level, now, "platform.extension", extension_record(standing))
+            }
+        }
+    }
+
+    /// That an extension has subscribed to telemetry.
+    pub fn subscription(&self, now: Timestamp, notice: &Notice) -> Option<String> {
+        match self.format {
+            LogFormat::Text => {
+                let types: Vec<_> = notice.categories.iter().map(|kind| kind.title()).collect();
+                Some(format!(
+                    "{}\tName: {}\tState: Subscribed\tTypes: [{}]\n",
+                    notice.api.title(),
+                    notice.extension,
+                    types.join(", ")
+                ))
+            }
+            LogFormat::Json => self.json(Level::Info, now, notice.api.event(), notice.record()),
         }
     }
 
@@ -132,7 +220,7 @@ impl Writer {
                     "metrics": {"durationMs": millis_f64(duration)},
                 });
                 let good = match phase {
-                    Phase::Init | Phase::Invoke => Level::Debug,
+                    Phase::Init | Phase::Invoke | Phase::Provisioned => Level::Debug,
                     Phase::Snapshot => Level::Info,
                 };
                 let level = status.put_into(&mut record, good);
@@ -233,6 +321,81 @@ impl Writer {
     }
 }
 
+fn init_runtime_done(phase: Phase, status: &Status) -> (Level, Value) {
+    let mut record = json!({
+        "initializationType": phase.initialization_type(),
+        "phase": phase.as_str(),
+    });
+    let level = status.put_into(&mut record, Level::Debug);
+    (level, record)
+}
+
+fn init_report(duration: Duration, phase: Phase, status: &Status) -> (Level, Value) {
+    let mut record = json!({
+        "initializationType": phase.initialization_type(),
+        "phase": phase.as_str(),
+        "metrics": {"durationMs": millis_f64(duration)},
+    });
+    let good = match phase {
+        Phase::Init | Phase::Invoke | Phase::Provisioned => Level::Debug,
+        Phase::Snapshot => Level::Info,
+    };
+    let level = status.put_into(&mut record, good);
+    (level, record)
+}
+
+/// The record of `platform.initStart`.
+pub(crate) fn init_start_record(phase: Phase, function: &Function, versions: &Versions) -> Value {
+    json!({
+        "initializationType": phase.initialization_type(),
+        "phase": phase.as_str(),
+        "runtimeVersion": versions.runtime,
+        "runtimeVersionArn": versions.arn,
+        "functionName": function.name,
+        "functionVersion": function.version,
+    })
+}
+
+/// The record of `platform.initRuntimeDone`.
+pub(crate) fn init_runtime_done_record(phase: Phase, status: &Status) -> Value {
+    init_runtime_done(phase, status).1
+}
+
+/// The record of `platform.initReport`.
+pub(crate) fn init_report_record(duration: Duration, phase: Phase, status: &Status) -> Value {
+    init_report(duration, phase, status).1
+}
+
+/// The record of `platform.extension`.
+pub(crate) fn extension_record(standing: &Standing) -> Value {
+    let mut record = json!({
+        "name": standing.name,
+        "state": standing.state,
+        "events": standing.events,
+    });
+    if let Some(error_type) = &standing.error_type {
+        record["errorType"] = error_type.as_str().into();
+    }
+    record
+}
+
+/// The record of `platform.start`.
+pub(crate) fn start_record(request_id: &str, version: &str, trace: Option<(&str, &str)>) -> Value {
+    let mut record = json!({"requestId": request_id, "version": version});
+    put_trace(&mut record, trace);
+    record
+}
+
+fn put_trace(record: &mut Value, trace: Option<(&str, &str)>) {
+    if let Some((trace, segment)) = trace {
+        record["tracing"] = json!({
+            "spanId": segment,
+            "type": "X-Amzn-Trace-Id",
+            "value": format!("Root={trace};Parent={segment};Sampled=1"),
+        });
+    }
+}
+
 /// The runtime's version as INIT_START names it.
 #[derive(Clone, Debug)]
 pub(crate) struct Versions {
@@ -281,15 +444,16 @@ pub fn runtime_version_arn(region: &str, runtime: &str) -> String {
 impl Phase {
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Init | Self::Snapshot => "init",
+            Self::Init | Self::Provisioned | Self::Snapshot => "init",
             Self::Invoke => "invoke",
         }
     }
 
     /// As `AWS_LAMBDA_INITIALIZATION_TYPE` tells the runtime.
-    const fn initialization_type(self) -> &'static str {
+    pub(crate) const fn initialization_type(self) -> &'static str {
         match self {
             Self::Init | Self::Invoke => "on-demand",
+            Self::Provisioned => "provisioned-concurrency",
             Self::Snapshot => "snap-start",
         }
     }
@@ -389,13 +553,32 @@ impl Finished<'_> {
         line
     }
 
+    /// The record of `platform.runtimeDone`.
+    pub fn runtime_done_record(&self) -> Value {
+        self.runtime_done().1
+    }
+
+    /// The record of `platform.report`.
+    pub fn full_report_record(&self) -> Value {
+        self.report_record().1
+    }
+
+    /// What broke the invocation, in words; `None` if the platform did not have to step in.
+    pub fn fault_text(&self, now: Timestamp) -> Option<String> {
+        self.failure_text(now)
+    }
+
     fn runtime_done(&self) -> (Level, Value) {
         let mut record = json!({
             "requestId": self.request_id,
             "metrics": {"durationMs": millis_f64(self.report.duration)},
         });
+        if let Some(produced) = self.details.produced_bytes {
+            record["metrics"]["producedBytes"] = produced.into();
+        }
+        put_spans(&mut record, self.details.spans);
         let level = self.status.put_into(&mut record, Level::Debug);
-        self.put_trace(&mut record);
+        put_trace(&mut record, self.trace);
         (level, record)
     }
 
@@ -416,19 +599,16 @@ impl Finished<'_> {
                 u64::try_from(billed.as_millis()).unwrap_or(u64::MAX).into();
         }
         let mut record = json!({"requestId": self.request_id, "metrics": metrics});
+        put_spans(&mut record, self.details.after);
         let level = self.status.put_into(&mut record, Level::Info);
-        self.put_trace(&mut record);
+        put_trace(&mut record, self.trace);
         (level, record)
     }
+}
 
-    fn put_trace(&self, record: &mut Value) {
-        if let Some((trace, segment)) = self.trace {
-            record["tracing"] = json!({
-                "spanId": segment,
-                "type": "X-Amzn-Trace-Id",
-                "value": format!("Root={trace};Parent={segment};Sampled=1"),
-            });
-        }
+fn put_spans(record: &mut Value, spans: &[Span]) {
+    if !spans.is_empty() {
+        record["spans"] = json!(spans);
     }
 }
 
@@ -473,6 +653,7 @@ mod tests {
             report,
             memory_mb: 128,
             trace: None,
+            details: Details::default(),
         }
     }
 
@@ -749,6 +930,69 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn extensions_and_subscriptions_have_a_line_each() {
+        let standing = Standing {
+            name: "collector".into(),
+            state: "Ready",
+            events: vec!["INVOKE", "SHUTDOWN"],
+            error_type: None,
+        };
+        let now = Timestamp::from_millis(1_550_088_758_950);
+        assert_eq!(
+            TEXT.extension(now, &standing).unwrap(),
+            "EXTENSION\tName: collector\tState: Ready\tEvents: [INVOKE, SHUTDOWN]\n"
+        );
+        let line: Value = serde_json::from_str(&JSON.extension(now, &standing).unwrap()).unwrap();
+        assert_eq!(
+            line["record"],
+            json!({"name": "collector", "state": "Ready", "events": ["INVOKE", "SHUTDOWN"]})
+        );
+        let failed = Standing {
+            state: "LaunchError",
+            events: Vec::new(),
+            error_type: Some("PermissionDenied".into()),
+            ..standing
+        };
+        assert_eq!(
+            TEXT.extension(now, &failed).unwrap(),
+            "EXTENSION\tName: collector\tState: LaunchError\tEvents: []\t\
+             Error Type: PermissionDenied\n"
+        );
+    }
+
+    #[test]
+    fn measured_spans_and_bytes_are_part_of_the_records() {
+        let report = report();
+        let start = Timestamp::from_millis(1_550_088_758_950);
+        let spans = [Span::new(
+            "responseLatency",
+            start,
+            Duration::from_micros(1_500),
+        )];
+        let after = [Span::new(
+            "extensionOverhead",
+            start,
+            Duration::from_millis(7),
+        )];
+        let finished = Finished {
+            details: Details {
+                produced_bytes: Some(42),
+                spans: &spans,
+                after: &after,
+            },
+            ..finished(&Status::Success, &report)
+        };
+        let done = finished.runtime_done_record();
+        assert_eq!(done["metrics"]["producedBytes"], 42);
+        let span = json!({"name": "responseLatency", "start": "2019-02-13T20:12:38.950Z",
+                          "durationMs": 1.5});
+        assert_eq!(done["spans"], json!([span]));
+        let report = finished.full_report_record();
+        assert_eq!(report["spans"][0]["name"], "extensionOverhead");
+        assert_eq!(report["spans"][0]["durationMs"], 7.0);
     }
 
     #[test]

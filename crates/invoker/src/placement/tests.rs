@@ -1,3 +1,5 @@
+mod kept;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -27,6 +29,7 @@ fn starts(line: &mut Line) -> Vec<FunctionKey> {
             Action::Start(key, _) => key,
             Action::End(id) => panic!("ended {id}"),
             Action::Yield(mb) => panic!("yields {mb} MB"),
+            Action::Remind(at) => panic!("wants to be reminded at {at:?}"),
         })
         .collect()
 }
@@ -241,6 +244,7 @@ proptest! {
                         Action::Start(key, _) => { starting.push(key); alive += 1; }
                         Action::End(_) => { alive -= 1; line.freed(128, true); }
                         Action::Yield(mb) => panic!("nothing is parked: {mb} MB"),
+                        Action::Remind(at) => panic!("nothing is kept: {at:?}"),
                     }
                 }
                 prop_assert!(alive <= budget);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::event::Event;
 use super::exchange::Refusal;
 
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(crate) type Reply = Response<Full<Bytes>>;
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
@@ -25,7 +25,7 @@ pub(super) fn event(event: &Event) -> Reply {
     reply
 }
 
-pub(super) fn accepted() -> Reply {
+pub(crate) fn accepted() -> Reply {
     json(
         StatusCode::ACCEPTED,
         Bytes::from_static(b"{\"status\":\"OK\"}\n"),
@@ -97,21 +97,9 @@ pub(super) fn invalid_response_mode() -> Reply {
     )
 }
 
-/// What AWS's emulator answers where telemetry cannot be had: clients know it and go on without.
-pub(super) fn telemetry_not_supported(api: &str) -> Reply {
-    error(
-        StatusCode::ACCEPTED,
-        &format!("{api}.NotSupported"),
-        &format!("{api} API is not supported"),
-    )
-}
-
-pub(super) fn extensions_not_supported() -> Reply {
-    error(
-        StatusCode::NOT_IMPLEMENTED,
-        "Extension.NotSupported",
-        "The Extensions API is not supported",
-    )
+/// A refusal by the APIs of extensions.
+pub(crate) fn forbidden(error_type: &str, message: &str) -> Reply {
+    error(StatusCode::FORBIDDEN, error_type, message)
 }
 
 pub(super) fn not_found() -> Reply {
@@ -122,7 +110,7 @@ pub(super) fn method_not_allowed() -> Reply {
     plain(StatusCode::METHOD_NOT_ALLOWED, "")
 }
 
-fn error(status: StatusCode, error_type: &str, message: &str) -> Reply {
+pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Reply {
     // Two strings always serialise.
     let body = serde_json::to_vec(&ErrorBody {
         message,
@@ -132,7 +120,7 @@ fn error(status: StatusCode, error_type: &str, message: &str) -> Reply {
     json(status, body.into())
 }
 
-fn json(status: StatusCode, body: Bytes) -> Reply {
+pub(crate) fn json(status: StatusCode, body: Bytes) -> Reply {
     reply(status, "application/json", body)
 }
 

@@ -63,7 +63,7 @@ where
 }
 
 /// A header as text, if it is there and is text.
-pub(super) fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(crate) fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 

@@ -49,6 +49,8 @@ struct State {
     rehearsal: Option<Rehearsal>,
     rehearsed: u64,
     restore: Restore,
+    /// When the runtime began to answer the latest event.
+    claimed: Option<Instant>,
     back: Option<oneshot::Sender<Back>>,
 }
 
@@ -315,6 +317,7 @@ impl Exchange {
             let _ = wake.send(Arc::clone(&event));
         }
         state.phase = Phase::Running { event, answer };
+        state.claimed = None;
         Ok(receiver)
     }
 
@@ -347,6 +350,11 @@ impl Exchange {
         if let Phase::Running { answer, .. } = phase {
             let _ = answer.send(Answer::Exited(exit));
         }
+    }
+
+    /// When the runtime began to answer the event it was given last; `None` if it has not.
+    pub fn claimed(&self) -> Option<Instant> {
+        self.lock().claimed
     }
 
     pub fn is_closed(&self) -> bool {
@@ -487,10 +495,13 @@ impl Exchange {
             kind,
         };
         match std::mem::replace(&mut state.phase, responding) {
-            Phase::Running { answer, .. } => Ok(Claim {
-                exchange: self,
-                answer: Some(answer),
-            }),
+            Phase::Running { answer, .. } => {
+                state.claimed = Some(Instant::now());
+                Ok(Claim {
+                    exchange: self,
+                    answer: Some(answer),
+                })
+            }
             other => {
                 state.phase = other;
                 Err(Refusal::UnknownRequest)
@@ -545,6 +556,7 @@ impl State {
             rehearsal: None,
             rehearsed: 0,
             restore: Restore::default(),
+            claimed: None,
             back: None,
         }
     }

@@ -21,6 +21,10 @@ use super::exchange::{Answer, Claim, Exchange, Kind, Next, RestoreNext, RuntimeF
 use super::replay::{self, Caller, Pending};
 use super::stream::{self, Chunk, StreamError, StreamFault};
 use super::traffic::{Connection, Line};
+use crate::extensions::Extensions;
+use crate::extensions::api::{self as extensions, About, Call};
+use crate::telemetry::Telemetry;
+use crate::telemetry::api::{self as telemetry, Api};
 
 /// What one environment may send.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,10 @@ pub(crate) struct Service {
     /// Requests of a thawed runtime that were made before it was frozen. The first connection from
     /// the port of each brings it in.
     pub replay: Vec<Pending>,
+    pub extensions: Arc<Extensions>,
+    pub telemetry: Arc<Telemetry>,
+    /// What extensions are told of the function.
+    pub about: About,
 }
 
 /// What all connections of one environment share.
@@ -55,6 +63,9 @@ struct Shared {
     exchange: Arc<Exchange>,
     limits: Limits,
     credentials: Option<CredentialSource>,
+    extensions: Arc<Extensions>,
+    telemetry: Arc<Telemetry>,
+    about: About,
 }
 
 /// Serves the Runtime API of one environment until dropped; connections end with it.
@@ -63,6 +74,9 @@ pub(crate) async fn serve(listener: TcpListener, exchange: Arc<Exchange>, servic
         limits,
         credentials,
         mut replay,
+        extensions,
+        telemetry,
+        about,
     } = service;
     let permits = Arc::new(Semaphore::new(limits.connections));
     let listener = Arc::new(listener);
@@ -71,6 +85,9 @@ pub(crate) async fn serve(listener: TcpListener, exchange: Arc<Exchange>, servic
         exchange,
         limits,
         credentials,
+        extensions,
+        telemetry,
+        about,
     });
     let mut connections = JoinSet::new();
     loop {
@@ -149,6 +166,7 @@ async fn answer(
         exchange,
         limits,
         credentials,
+        ..
     } = shared;
     let limits = *limits;
     let (head, mut body) = request.into_parts();
@@ -214,9 +232,38 @@ async fn answer(
             Some(source) => source.answer(&head.headers),
             None => answers::not_found(),
         },
-        Route::Telemetry(api) => answers::telemetry_not_supported(api),
-        Route::Extension(_) => answers::extensions_not_supported(),
+        Route::Extension(Call::Next) => {
+            return extensions::next(&shared.extensions, &head.headers, || line.waits()).await;
+        }
+        Route::Extension(_) | Route::Telemetry(_) => {
+            let limit = extensions::MAX_BODY_BYTES;
+            match body::read(&mut body, limit).await {
+                Ok(body) => extend(shared, &route, &head.headers, &body),
+                Err(err) => {
+                    let limits = Limits {
+                        response_bytes: limit,
+                        ..limits
+                    };
+                    unreadable(err, body, limits).await
+                }
+            }
+        }
     })
+}
+
+/// What extensions call, but for their `next`.
+fn extend(shared: &Shared, route: &Route<'_>, headers: &HeaderMap, body: &Bytes) -> Reply {
+    let known = &shared.extensions;
+    match route {
+        Route::Telemetry(api) => {
+            telemetry::subscribe((known, &shared.telemetry), *api, headers, body)
+        }
+        Route::Extension(Call::Register) => {
+            extensions::register(known, &shared.about, headers, body)
+        }
+        Route::Extension(call) => extensions::report(known, *call, headers),
+        _ => answers::not_found(),
+    }
 }
 
 enum Route<'a> {
@@ -232,8 +279,8 @@ enum Route<'a> {
     PrimingNext,
     Warm,
     Credentials,
-    Telemetry(&'static str),
-    Extension(Method),
+    Telemetry(Api),
+    Extension(Call),
 }
 
 impl<'a> Route<'a> {
@@ -259,13 +306,12 @@ impl<'a> Route<'a> {
                     kind,
                 }
             }
-            ("2020-01-01", "extension/event/next") => Self::Extension(Method::GET),
-            (
-                "2020-01-01",
-                "extension/register" | "extension/init/error" | "extension/exit/error",
-            ) => Self::Extension(Method::POST),
-            ("2020-08-15", "logs") => Self::Telemetry("Logs"),
-            ("2022-07-01", "telemetry") => Self::Telemetry("Telemetry"),
+            ("2020-01-01", "extension/register") => Self::Extension(Call::Register),
+            ("2020-01-01", "extension/event/next") => Self::Extension(Call::Next),
+            ("2020-01-01", "extension/init/error") => Self::Extension(Call::InitError),
+            ("2020-01-01", "extension/exit/error") => Self::Extension(Call::ExitError),
+            ("2020-08-15", "logs") => Self::Telemetry(Api::Logs),
+            ("2022-07-01", "telemetry" | "telemetry/") => Self::Telemetry(Api::Telemetry),
             _ => return None,
         };
         Some(route)
@@ -290,7 +336,8 @@ impl<'a> Route<'a> {
             Self::Warm => method == Method::GET || method == Method::POST,
             Self::Answer { .. } | Self::InitError | Self::RestoreError => method == Method::POST,
             Self::Telemetry(_) => method == Method::PUT,
-            Self::Extension(expected) => method == expected,
+            Self::Extension(Call::Next) => method == Method::GET,
+            Self::Extension(_) => method == Method::POST,
         }
     }
 }

@@ -28,8 +28,9 @@ pub(crate) enum StreamFault {
 #[derive(Debug)]
 pub(crate) struct StreamSource(pub(super) mpsc::Receiver<Chunk>);
 
-/// Chunks under way between the runtime and a slow reader: the backpressure of a stream.
-const CHUNKS_IN_FLIGHT: usize = 16;
+/// Chunks under way between the runtime and a slow reader: the backpressure of a stream. A chunk is
+/// what one read from the connection gave, up to a megabyte, so there are few.
+const CHUNKS_IN_FLIGHT: usize = 2;
 
 pub(super) fn channel() -> (mpsc::Sender<Chunk>, StreamSource) {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);

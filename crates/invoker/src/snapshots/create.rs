@@ -15,6 +15,7 @@ use super::revision::{Plan, Revision, Stage, Stored};
 use super::{InitFailure, Phase, SnapshotError, SnapshotOutcome, Snapshots, priming};
 use crate::Function;
 use crate::environment::{Crash, MemoryLease};
+use crate::extensions::external_extensions;
 use crate::invoker::Invoker;
 use crate::output::platform;
 use crate::runtime_api::{Exchange, Init, InitOutcome, Pending, Rehearsal, new_token};
@@ -46,6 +47,19 @@ enum Initialised {
     /// The runtime sent something while it was being frozen, and would wait for the answer for
     /// ever.
     Noisy,
+}
+
+/// An image has one process, and no way to tell an extension in it that it was brought back.
+const EXTENSIONS: &str = "the function has extensions, which cannot be restored from snapshots";
+
+async fn has_external_extensions(function: &Arc<Function>) -> bool {
+    if function.layer_dirs.is_empty() {
+        return false;
+    }
+    let function = Arc::clone(function);
+    let listing =
+        tokio::task::spawn_blocking(move || !external_extensions(&function.layer_dirs).is_empty());
+    listing.await.unwrap_or(false)
 }
 
 /// Inits that are run for a snapshot whose runtime does not keep quiet.
@@ -199,6 +213,9 @@ impl Snapshots {
         plan: &Arc<Plan>,
     ) -> Result<Initialised, SnapshotError> {
         let function = &revision.function;
+        if has_external_extensions(function).await {
+            return Ok(Initialised::Unfit(EXTENSIONS.into()));
+        }
         let lease = MemoryLease::charged(invoker, function.memory_mb);
         let (events, complaint) = priming_events(function).await;
         let (exchange, init) = Exchange::new(Init::Snapshot(Rehearsal {
@@ -216,6 +233,7 @@ impl Snapshots {
             stream: None,
             token: Some(token.clone()),
             replay: Vec::new(),
+            fresh: true,
         })
         .await
         .map_err(environment)?;
@@ -234,6 +252,7 @@ impl Snapshots {
             function,
             resolved: &plan.resolved,
             token: Some(&token),
+            phase,
         };
         let initialised = match launch(run, &mut site).await {
             Ok(launched) => {
@@ -282,9 +301,12 @@ impl Snapshots {
                 self.metrics.record(Phase::Init, elapsed);
                 // Its end is no longer news.
                 drop(watcher);
-                let cut = self
-                    .cut(&site, &process, (launched.pipes, token), function)
-                    .await;
+                let cut = if site.extensions.close() {
+                    Ok(Initialised::Unfit(EXTENSIONS.into()))
+                } else {
+                    self.cut(&site, &process, (launched.pipes, token), function)
+                        .await
+                };
                 site.capture.drain();
                 site.log_init_report(invoker, platform::Phase::Snapshot, elapsed);
                 drop(readers);

@@ -7,16 +7,21 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chunks::Fill;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use sandbox::Confinement;
 use snapshot::{CompileOptions, Image, Tape, WorkingSet};
+use tokio::sync::Notify;
 
 use super::envelope::Header;
 use super::{Metrics, Phase, Snapshots};
 use crate::runtime_api::Pending;
+
+/// How long the rest of an image waits for the first answer of an environment that has its first
+/// pages.
+const FIRST_ANSWER: Duration = Duration::from_millis(500);
 
 /// The name of the side record with the pages that a first answer needs.
 pub(super) const WORKING_SET: &str = "working-set";
@@ -32,6 +37,11 @@ pub(crate) struct LiveImage {
     scratch: Option<OwnedFd>,
     /// Loads the pages; `None` for an image that was made here, whose pages were never elsewhere.
     fill: Option<Arc<Fill>>,
+    /// Ranges of the page file that were there before `fill` began.
+    packed: Option<Vec<Range<u64>>>,
+    /// It was opened with a working set, but the pages that this names were not stored together.
+    pub scattered: bool,
+    answered: Notify,
     complete: AtomicBool,
     tapes: Mutex<Tapes>,
     working_set: Mutex<Recording>,
@@ -53,6 +63,19 @@ struct Tapes {
     plain: Option<Arc<Tape>>,
     /// For when they are not.
     faulting: Option<Arc<Tape>>,
+    /// For clones that nobody waits for yet.
+    unhurried: Option<Arc<Tape>>,
+}
+
+/// What a tape is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// All pages are there, and somebody waits.
+    AtOnce,
+    /// Pages may be missing.
+    Faulting,
+    /// Nobody waits yet.
+    Unhurried,
 }
 
 #[derive(Debug)]
@@ -72,6 +95,13 @@ pub(crate) enum LiveError {
     Compile(#[from] snapshot::TapeError),
     #[error("pages of the image cannot be read")]
     Pages(#[source] chunks::Error),
+}
+
+/// What brings the pages of an image.
+pub(crate) struct Filling {
+    pub fill: Arc<Fill>,
+    /// What is there already.
+    pub packed: Option<Vec<Range<u64>>>,
 }
 
 /// What a thaw needs.
@@ -133,14 +163,20 @@ impl LiveImage {
         (header, image): (Header, Image),
         confinement: &Arc<Confinement>,
         pages: Pages,
-        fill: Arc<Fill>,
+        filling: Filling,
         working_set: Option<WorkingSet>,
         metrics: &Metrics,
     ) -> Result<Self, LiveError> {
-        let live = Self::new((header, image), confinement, pages, Some(fill), working_set)?;
+        let live = Self::new(
+            (header, image),
+            confinement,
+            pages,
+            Some(filling),
+            working_set,
+        )?;
         // Memory that is not shared is read by the tape, all of it.
         if live.header.shares_memory {
-            let tape = live.compile(true, metrics)?;
+            let tape = live.compile(Pace::Faulting, metrics)?;
             live.tapes().faulting = Some(Arc::new(tape));
         }
         Ok(live)
@@ -150,11 +186,16 @@ impl LiveImage {
         (header, image): (Header, Image),
         confinement: &Arc<Confinement>,
         pages: Pages,
-        fill: Option<Arc<Fill>>,
+        filling: Option<Filling>,
         working_set: Option<WorkingSet>,
     ) -> io::Result<Self> {
+        let (fill, packed) = match filling {
+            Some(Filling { fill, packed }) => (Some(fill), packed),
+            None => (None, None),
+        };
         let scratch = snapshot::encode_scratch(&image);
         Ok(Self {
+            scattered: fill.is_some() && working_set.is_some() && packed.is_none(),
             pending: header.pending.clone(),
             scratch: scratch.map(|list| list_file(&list)).transpose()?,
             complete: AtomicBool::new(fill.is_none()),
@@ -167,6 +208,8 @@ impl LiveImage {
             header,
             pages,
             fill,
+            packed,
+            answered: Notify::new(),
             tapes: Mutex::default(),
             used: Mutex::new(Instant::now()),
             failures: AtomicU32::new(0),
@@ -224,7 +267,7 @@ impl LiveImage {
             let began = Instant::now();
             fill.first().await.map_err(LiveError::Pages)?;
             for range in self.required(&tape) {
-                if !fill.present(range.clone()) {
+                if !self.is_packed(&range) && !fill.present(range.clone()) {
                     fill.demand(range).await.map_err(LiveError::Pages)?;
                 }
             }
@@ -246,8 +289,44 @@ impl LiveImage {
         Ok(Ready { tape, fill: None })
     }
 
+    /// The tape of a clone that is made ahead of time, from an image that is complete.
+    pub async fn ahead(self: &Arc<Self>, snapshots: &Arc<Snapshots>) -> Result<Ready, LiveError> {
+        if self.working_set().is_none() {
+            return self.ready(false, snapshots.metrics()).await;
+        }
+        let known = self.tapes().unhurried.clone();
+        let tape = match known {
+            Some(tape) => tape,
+            None => {
+                let (live, snapshots) = (Arc::clone(self), Arc::clone(snapshots));
+                let compiling = move || {
+                    let tape = Arc::new(live.compile(Pace::Unhurried, snapshots.metrics())?);
+                    live.tapes().unhurried = Some(Arc::clone(&tape));
+                    Ok::<_, LiveError>(tape)
+                };
+                let compiled = tokio::task::spawn_blocking(compiling).await;
+                compiled.map_err(io::Error::other)??
+            }
+        };
+        Ok(Ready { tape, fill: None })
+    }
+
+    fn is_packed(&self, range: &Range<u64>) -> bool {
+        let mut packed = self.packed.iter().flatten();
+        packed.any(|packed| packed.start <= range.start && range.end <= packed.end)
+    }
+
+    /// An environment made from this has answered for the first time.
+    pub fn has_answered(&self) {
+        self.answered.notify_one();
+    }
+
     /// Waits until all pages are there, and prepares for that. Loses nothing when dropped.
     pub async fn completed(self: &Arc<Self>, snapshots: &Arc<Snapshots>) -> Result<(), LiveError> {
+        if self.packed.is_some() {
+            // Whoever waits for the first answer has the machine for itself.
+            let _ = tokio::time::timeout(FIRST_ANSWER, self.answered.notified()).await;
+        }
         if let Some(fill) = &self.fill {
             fill.all().await.map_err(LiveError::Pages)?;
         }
@@ -284,6 +363,7 @@ impl LiveImage {
     /// Takes over what a first answer needed. To be called where blocking is allowed.
     pub fn recorded(&self, set: WorkingSet, metrics: &Metrics) {
         *self.recording() = Recording::Known(Arc::new(set));
+        self.tapes().unhurried = None;
         if self.is_complete()
             && let Err(err) = self.compile_plain(metrics)
         {
@@ -309,18 +389,19 @@ impl LiveImage {
     }
 
     fn compile_plain(&self, metrics: &Metrics) -> Result<Arc<Tape>, LiveError> {
-        let tape = Arc::new(self.compile(false, metrics)?);
+        let tape = Arc::new(self.compile(Pace::AtOnce, metrics)?);
         self.tapes().plain = Some(Arc::clone(&tape));
         Ok(tape)
     }
 
-    fn compile(&self, userfault: bool, metrics: &Metrics) -> Result<Tape, LiveError> {
+    fn compile(&self, pace: Pace, metrics: &Metrics) -> Result<Tape, LiveError> {
         let began = Instant::now();
         let set = self.working_set();
         let options = CompileOptions {
             memory: self.header.memory(),
-            userfault,
+            userfault: pace == Pace::Faulting,
             working_set: set.as_deref(),
+            unhurried: pace == Pace::Unhurried,
             confinement: Some(snapshot::Confinement {
                 uid: self.confinement.uid,
                 gid: self.confinement.gid,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use snapshot::WorkingSet;
 
 use super::envelope;
-use super::live::{self, LiveError, LiveImage, Pages, WORKING_SET};
+use super::live::{self, Filling, LiveError, LiveImage, Pages, WORKING_SET};
 use super::revision::{Plan, Revision, Stage, Stored};
 use super::{Phase, SnapshotError, Snapshots};
 use crate::InvokeError;
@@ -137,7 +137,10 @@ impl Snapshots {
         unleased: Unleased,
     ) -> Restoration {
         self.replenish(&start.invoker, revision);
-        Restoration::Environment(unleased.lease(start.lease))
+        let mut environment = unleased.lease(start.lease);
+        // Of the ordinary pool, or of the provisioned one.
+        environment.key = start.key;
+        Restoration::Environment(environment)
     }
 
     /// The image of a revision, ready to be thawed; else a word for the metrics.
@@ -235,6 +238,14 @@ impl Snapshots {
         let Some(confinement) = self.confinement.clone() else {
             return Ok(None);
         };
+        let pages = Pages::new().map_err(LiveError::Memory)?;
+        let sized = pages.file().set_len(stored.len());
+        sized.map_err(LiveError::Memory)?;
+        // What is known to be needed first lies together. Without that, it is in chunks.
+        let packed = match &working_set {
+            Some(_) => stored.load_first(pages.file()).await,
+            None => None,
+        };
         let snapshots = Arc::clone(self);
         let opening = tokio::task::spawn_blocking(move || {
             let (header, image) = envelope::open(stored.meta()).map_err(Unusable::Damaged)?;
@@ -244,21 +255,21 @@ impl Snapshots {
             if snapshots.host.get() != Some(&image.host) {
                 return Err(Unusable::Damaged("it was made on another machine".into()));
             }
-            let pages = Pages::new().map_err(LiveError::Memory)?;
-            pages
-                .file()
-                .set_len(stored.len())
-                .map_err(LiveError::Memory)?;
-            let first = working_set
-                .as_ref()
-                .map(|set| live::touched(set, stored.len()))
-                .unwrap_or_default();
-            let fill = Arc::new(stored.fill(Arc::clone(pages.file()), &first));
+            let first = match (&packed, &working_set) {
+                (None, Some(set)) => live::touched(set, stored.len()),
+                _ => Vec::new(),
+            };
+            let plan = chunks::Plan {
+                first: &first,
+                // Whoever has its first pages needs the machine for itself.
+                rest: packed.is_none(),
+            };
+            let fill = Arc::new(stored.fill_with(Arc::clone(pages.file()), plan));
             let live = LiveImage::filling(
                 (header, image),
                 &confinement,
                 pages,
-                fill,
+                Filling { fill, packed },
                 working_set,
                 &snapshots.metrics,
             )?;
@@ -280,6 +291,10 @@ impl Snapshots {
             };
             if let Err(err) = completed {
                 snapshots.lost_image(&revision, &live, &err);
+                return;
+            }
+            if let Some(plan) = revision.plan().filter(|_| live.scattered) {
+                snapshots.keep_first(&plan, &live).await;
             }
         });
     }
@@ -348,6 +363,7 @@ impl Snapshots {
             return;
         }
         self.metrics.lap(Phase::FirstAnswer, environment.woken());
+        live.has_answered();
         if !live.wants_recording() {
             return;
         }
@@ -377,7 +393,7 @@ impl Snapshots {
         let Some(plan) = plan.and_then(|revision| revision.plan()) else {
             return;
         };
-        let snapshots = Arc::clone(self);
+        let (snapshots, live) = (Arc::clone(self), Arc::clone(live));
         tokio::spawn(async move {
             let (account, id) = (&plan.identity.account, &plan.identity.id);
             let kept = snapshots
@@ -389,8 +405,31 @@ impl Snapshots {
                     error = &err as &dyn std::error::Error,
                     "cannot keep a working set"
                 );
+                return;
             }
+            snapshots.keep_first(&plan, &live).await;
         });
+    }
+
+    /// Stores what is needed first once more, together.
+    async fn keep_first(&self, plan: &Plan, live: &LiveImage) {
+        let Some(set) = live.working_set() else {
+            return;
+        };
+        let (account, id) = (&plan.identity.account, &plan.identity.id);
+        let keeping = async {
+            let Some(stored) = self.images.image(account, id).await? else {
+                return Ok(false);
+            };
+            let ranges = live::touched(&set, stored.len());
+            stored.keep_first(&ranges).await
+        };
+        if let Err::<_, chunks::Error>(err) = keeping.await {
+            tracing::warn!(
+                error = &err as &dyn std::error::Error,
+                "cannot keep the pages of a working set"
+            );
+        }
     }
 }
 

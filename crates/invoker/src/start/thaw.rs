@@ -112,9 +112,11 @@ impl Raised {
         } = source;
         let metrics = snapshots.metrics();
         let began = Instant::now();
-        let ready = live
-            .ready(snapshots.userfault_device().is_some(), metrics)
-            .await?;
+        let can_fault = snapshots.userfault_device().is_some();
+        let ready = match release || !live.is_complete() {
+            true => live.ready(can_fault, metrics).await?,
+            false => live.ahead(&snapshots).await?,
+        };
         let (exchange, restored) = Exchange::thawed(&live.pending);
         if release {
             exchange.release();
@@ -154,6 +156,7 @@ impl Raised {
             stream: None,
             token: live.token().map(str::to_owned),
             replay: live.pending.clone(),
+            fresh: false,
         };
         // The rest is done while the environment comes up.
         let (thawed, ground) = tokio::join!(prepared.enter_thawing(spec, thaw), async {
@@ -162,7 +165,7 @@ impl Raised {
         let ((sandbox, mut process), ground) = (thawed?, ground?);
         drop(log);
         let forked = metrics.lap(Phase::Enter, thawing);
-        let mut site = ground.with(sandbox);
+        let site = ground.with(sandbox);
         let lines = [process.stdout(), process.stderr()];
         let lines = lines.into_iter().flatten().collect();
         let process = Arc::new(process);
@@ -178,7 +181,7 @@ impl Raised {
             };
             Aborted(tokio::spawn(paging.serve(ours)).abort_handle())
         });
-        site.listen(invoker, Sources { lines, frames })?;
+        site.listen(Sources { lines, frames })?;
         let watcher = site.watch(invoker, revision.key.clone(), &process);
         let mut raised = Self {
             revision,
@@ -397,6 +400,7 @@ impl Unleased {
                 hooks: self.hooks,
             }),
             origin: Some(Origin { live, lost_memory }),
+            companions: None,
             sandbox: site.sandbox,
             process,
             lease,

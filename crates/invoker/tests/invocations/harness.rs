@@ -254,6 +254,7 @@ impl Server {
             tracing_active: false,
             snap_start: false,
             code_sha256: String::new(),
+            development: None,
         })
     }
 

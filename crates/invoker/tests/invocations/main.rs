@@ -10,10 +10,13 @@
 )]
 
 mod custom;
+mod extensions;
 mod failures;
 mod harness;
 mod managed;
 mod pool;
+mod provisioned;
+mod reserved;
 mod restore_protocol;
 mod snapstart;
 
@@ -21,9 +24,12 @@ fn main() {
     sandbox::spawner_main();
     harness::run(&[
         custom::TESTS,
+        extensions::TESTS,
         failures::TESTS,
         managed::TESTS,
         pool::TESTS,
+        provisioned::TESTS,
+        reserved::TESTS,
         restore_protocol::TESTS,
         snapstart::TESTS,
     ]);

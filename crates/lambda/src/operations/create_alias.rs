@@ -4,7 +4,6 @@ use protocol::Caller;
 use crate::error::Error;
 use crate::function::{Alias, new_id};
 use crate::name::Qualifier;
-use crate::service::resolve;
 use crate::{Lambda, configuration, routing};
 
 pub async fn run(
@@ -12,7 +11,9 @@ pub async fn run(
     caller: &Caller,
     input: CreateAliasInput,
 ) -> Result<CreateAliasOutput, Error> {
-    let id = resolve(caller, "CreateAlias", &input.function_name, None)?.id;
+    let id = lambda
+        .resolve(caller, "CreateAlias", &input.function_name, None)?
+        .id;
     // Without the function, AWS misses the version.
     let version = Qualifier::from(input.function_version.as_str());
     lambda.functions.get(&id, Some(&version))?;

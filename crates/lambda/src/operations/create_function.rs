@@ -6,8 +6,10 @@ use protocol::Caller;
 use store::Revision;
 
 use super::source::{Source, refuse};
+use crate::attached::Attached;
 use crate::error::{Error, InvalidParameter};
 use crate::function::{Code, Function, FunctionId, Running, Snapshot, State, Version, new_id};
+use crate::layers::Held;
 use crate::name::MAX_NAME_LENGTH;
 use crate::service::resolve_function;
 use crate::settings::{Changes, Settings};
@@ -18,21 +20,32 @@ pub async fn run(
     caller: &Caller,
     mut input: CreateFunctionInput,
 ) -> Result<CreateFunctionOutput, Error> {
-    let id = resolve_function(caller, "CreateFunction", &input.function_name)?;
+    let id = resolve_function(caller, "CreateFunction", &input.function_name);
+    let id = id.map_err(|error| match error {
+        Error::Policy(_) => Error::CreateElsewhere,
+        error => error,
+    })?;
     if id.name.len() > MAX_NAME_LENGTH {
         return Err(InvalidParameter::NameTooLong { name: id.name }.into());
     }
     check_supported(&input)?;
     let source = source(&mut input);
     let publish = input.publish == Some(true);
+    let code_signing = input.code_signing_config_arn.take();
+    if let Some(arn) = &code_signing {
+        lambda.attachable_signing_config(caller, arn)?;
+    }
     let added_tags = input.tags.take().unwrap_or_default();
-    let settings = settings(lambda, &id, input)?;
+    let mut held = Held::default();
+    let settings = settings(lambda, caller, &id, input, &mut held)?;
+    lambda.check_dead_letter(settings.dead_letter_arn.as_deref())?;
     let mut tags = BTreeMap::new();
     tags::add(&mut tags, added_tags)?;
     if lambda.functions.get(&id, None).is_ok() {
         return Err(Error::FunctionExists { name: id.name });
     }
     let zip = source.zip("creating")?;
+    lambda.check_signature(&id, code_signing.as_deref())?;
     lambda.check_quota(&id.scope, zip.len() as u64)?;
 
     let package = lambda.code.add(zip).await?;
@@ -40,6 +53,12 @@ pub async fn run(
         digest: package.digest,
         size: package.size,
     };
+    let fits = lambda.check_unzipped_size(&code, &settings.layers).await;
+    if let Err(error) = fits {
+        drop(package);
+        lambda.collect_later(vec![code.digest]);
+        return Err(error);
+    }
     let now = lambda.clock.now();
     let new_id_of_function = id.clone();
     let function = lambda
@@ -65,6 +84,10 @@ pub async fn run(
                 first_version,
                 aliases: BTreeMap::new(),
                 tags: tags.clone(),
+                attached: Attached {
+                    code_signing: code_signing.clone(),
+                    ..Attached::default()
+                },
                 revision: Revision::default(),
             };
             if publish {
@@ -73,6 +96,7 @@ pub async fn run(
             function
         })
         .await;
+    drop(held);
     let function = match function {
         Ok(function) => function,
         Err(error) => {
@@ -100,10 +124,6 @@ fn check_supported(input: &CreateFunctionInput) -> Result<(), Error> {
     refuse(&[
         ("container images", is_image),
         ("ImageConfig", input.image_config.is_some()),
-        (
-            "CodeSigningConfigArn",
-            input.code_signing_config_arn.is_some(),
-        ),
         ("TenancyConfig", input.tenancy_config.is_some()),
         (
             "CapacityProviderConfig",
@@ -113,6 +133,7 @@ fn check_supported(input: &CreateFunctionInput) -> Result<(), Error> {
         ("RuntimeConfig", input.runtime_config.is_some()),
         ("AcceleratorConfig", input.accelerator_config.is_some()),
         ("PublishTo", input.publish_to.is_some()),
+        ("SourceKMSKeyArn", input.code.source_kms_key_arn.is_some()),
     ])
 }
 
@@ -120,17 +141,21 @@ fn source(input: &mut CreateFunctionInput) -> Source {
     let code = std::mem::take(&mut input.code);
     Source {
         zip_file: code.zip_file,
-        from_s3: code.s3_bucket.is_some() || code.s3_key.is_some(),
+        from_s3: code.s3_bucket.is_some()
+            || code.s3_key.is_some()
+            || code.s3_object_storage_mode.is_some(),
         from_image: code.image_uri.is_some(),
     }
 }
 
 fn settings(
     lambda: &Lambda,
+    caller: &Caller,
     id: &FunctionId,
     input: CreateFunctionInput,
+    held: &mut Held,
 ) -> Result<Settings, Error> {
-    let changes = Changes {
+    let mut changes = Changes {
         description: input.description,
         role: None,
         runtime: input.runtime.clone(),
@@ -145,10 +170,13 @@ fn settings(
         dead_letter_config: input.dead_letter_config,
         file_system_configs: input.file_system_configs,
         layers: input.layers,
+        layer_uses: None,
         snap_start: input.snap_start,
         logging_config: input.logging_config,
     };
-    changes.check(lambda.config.allow_deprecated_runtimes)?;
+    changes.check(lambda.config.allow_deprecated_runtimes, |arns| {
+        lambda.find_layers(caller, arns, held)
+    })?;
     let (Some(runtime), Some(handler)) = (input.runtime, input.handler) else {
         return Err(InvalidParameter::NoRuntimeOrHandler.into());
     };

@@ -1,9 +1,9 @@
 use model::lambda::{DeleteAliasInput, DeleteAliasOutput};
 use protocol::Caller;
 
-use crate::Lambda;
 use crate::error::Error;
-use crate::service::resolve;
+use crate::name::Qualifier;
+use crate::{Lambda, concurrency};
 
 /// Deleting an alias that is not there is no error, as on AWS.
 pub async fn run(
@@ -11,7 +11,9 @@ pub async fn run(
     caller: &Caller,
     input: DeleteAliasInput,
 ) -> Result<DeleteAliasOutput, Error> {
-    let id = resolve(caller, "DeleteAlias", &input.function_name, None)?.id;
+    let id = lambda
+        .resolve(caller, "DeleteAlias", &input.function_name, None)?
+        .id;
     if lambda
         .functions
         .get(&id, None)?
@@ -20,9 +22,14 @@ pub async fn run(
     {
         let remove = move |function: &mut crate::function::Function| {
             function.aliases.remove(&input.name);
+            function.attached.event_invoke.remove(&input.name);
+            function.attached.urls.remove(&input.name);
+            function.attached.policies.drop_qualifier(&input.name);
+            concurrency::forget(function, &Qualifier::Alias(input.name.clone()));
             Ok(())
         };
-        lambda.functions.change(id, remove).await?;
+        let (function, ()) = lambda.functions.change(id, remove).await?;
+        lambda.capacity.tell(&function.id);
     }
     Ok(DeleteAliasOutput {})
 }

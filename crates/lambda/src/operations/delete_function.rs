@@ -1,11 +1,10 @@
 use model::lambda::{DeleteFunctionInput, DeleteFunctionOutput};
 use protocol::Caller;
 
-use crate::Lambda;
 use crate::error::{Error, InvalidParameter};
 use crate::function::FunctionId;
 use crate::name::Qualifier;
-use crate::service::resolve;
+use crate::{Lambda, concurrency};
 
 pub async fn run(
     lambda: &Lambda,
@@ -13,7 +12,7 @@ pub async fn run(
     input: DeleteFunctionInput,
 ) -> Result<DeleteFunctionOutput, Error> {
     let name = &input.function_name;
-    let address = resolve(caller, "DeleteFunction", name, input.qualifier.as_deref())?;
+    let address = lambda.resolve(caller, "DeleteFunction", name, input.qualifier.as_deref())?;
     match address.qualifier {
         None => delete_all(lambda, address.id).await?,
         Some(Qualifier::Latest) => return Err(InvalidParameter::DeleteLatest.into()),
@@ -27,13 +26,14 @@ pub async fn run(
 
 async fn delete_all(lambda: &Lambda, id: FunctionId) -> Result<(), Error> {
     let deleted = lambda.functions.delete(id).await?;
+    lambda.capacity.tell(&deleted.id);
     for version in deleted.all_versions() {
         lambda.workers.retire(&lambda.runnable(&deleted, version));
     }
     lambda.collect_later(
         deleted
             .all_versions()
-            .map(|version| version.code.digest)
+            .flat_map(|version| version.digests())
             .collect(),
     );
     Ok(())
@@ -49,12 +49,15 @@ async fn delete_version(lambda: &Lambda, id: FunctionId, number: u64) -> Result<
     {
         return Ok(());
     }
-    let removed = lambda
-        .functions
-        .change(id, move |function| function.remove_version(number));
+    let removed = lambda.functions.change(id, move |function| {
+        let removed = function.remove_version(number)?;
+        concurrency::forget(function, &Qualifier::Version(number));
+        Ok(removed)
+    });
     if let (function, Some(version)) = removed.await? {
+        lambda.capacity.tell(&function.id);
         lambda.workers.retire(&lambda.runnable(&function, &version));
-        lambda.collect_later(vec![version.code.digest]);
+        lambda.collect_later(version.digests().collect());
     }
     Ok(())
 }

@@ -2,7 +2,6 @@ use model::lambda::{GetAliasInput, GetAliasOutput};
 use protocol::Caller;
 
 use crate::error::Error;
-use crate::service::resolve;
 use crate::{Lambda, configuration};
 
 pub async fn run(
@@ -10,7 +9,9 @@ pub async fn run(
     caller: &Caller,
     input: GetAliasInput,
 ) -> Result<GetAliasOutput, Error> {
-    let id = resolve(caller, "GetAlias", &input.function_name, None)?.id;
+    let id = lambda
+        .resolve(caller, "GetAlias", &input.function_name, None)?
+        .id;
     let function = lambda.functions.get(&id, None)?;
     match function.aliases.get(&input.name) {
         Some(alias) => Ok(configuration::alias(&function, &input.name, alias)),

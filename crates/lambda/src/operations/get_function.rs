@@ -1,8 +1,7 @@
-use model::lambda::{FunctionCodeLocation, GetFunctionInput, GetFunctionOutput};
+use model::lambda::{Concurrency, FunctionCodeLocation, GetFunctionInput, GetFunctionOutput};
 use protocol::Caller;
 
 use crate::error::Error;
-use crate::service::resolve;
 use crate::{Lambda, configuration};
 
 pub async fn run(
@@ -10,7 +9,7 @@ pub async fn run(
     caller: &Caller,
     input: GetFunctionInput,
 ) -> Result<GetFunctionOutput, Error> {
-    let address = resolve(
+    let address = lambda.resolve(
         caller,
         "GetFunction",
         &input.function_name,
@@ -28,6 +27,13 @@ pub async fn run(
             ..FunctionCodeLocation::default()
         }),
         tags: (!function.tags.is_empty()).then(|| function.tags.clone()),
+        concurrency: function
+            .attached
+            .concurrency
+            .reserved
+            .map(|reserved| Concurrency {
+                reserved_concurrent_executions: Some(i32::try_from(reserved).unwrap_or(i32::MAX)),
+            }),
         ..GetFunctionOutput::default()
     })
 }

@@ -2,7 +2,6 @@ use model::lambda::{GetFunctionConfigurationInput, GetFunctionConfigurationOutpu
 use protocol::Caller;
 
 use crate::error::Error;
-use crate::service::resolve;
 use crate::{Lambda, configuration};
 
 pub async fn run(
@@ -11,7 +10,7 @@ pub async fn run(
     input: GetFunctionConfigurationInput,
 ) -> Result<GetFunctionConfigurationOutput, Error> {
     let action = "GetFunctionConfiguration";
-    let address = resolve(
+    let address = lambda.resolve(
         caller,
         action,
         &input.function_name,

@@ -8,8 +8,9 @@ use protocol::Caller;
 
 use super::source::refuse;
 use crate::error::Error;
+use crate::events::{EventCall, MAX_EVENT_BYTES};
 use crate::invoke::Call;
-use crate::service::resolve;
+use crate::service::Address;
 use crate::{Lambda, payload};
 
 pub async fn run(
@@ -17,7 +18,7 @@ pub async fn run(
     caller: &Caller,
     input: InvokeInput,
 ) -> Result<InvokeOutput, Error> {
-    let address = resolve(
+    let address = lambda.resolve(
         caller,
         "InvokeFunction",
         &input.function_name,
@@ -42,12 +43,7 @@ pub async fn run(
                 ..InvokeOutput::default()
             });
         }
-        // An event is acknowledged before it is processed, so it needs a queue that survives a
-        // crash.
-        "Event" => {
-            let what = "asynchronous invocations (InvocationType Event)";
-            return Err(Error::NotSupported { what, advice: "" });
-        }
+        "Event" => return event(lambda, caller, &address, input).await,
         _ => {}
     }
     let want_tail = input
@@ -80,8 +76,42 @@ pub async fn run(
     })
 }
 
+/// Takes the invocation down for later. A client context is only for synchronous invocations, as
+/// on AWS.
+async fn event(
+    lambda: &Lambda,
+    caller: &Caller,
+    address: &Address,
+    input: InvokeInput,
+) -> Result<InvokeOutput, Error> {
+    let call = EventCall {
+        request_id: caller.request_id.clone(),
+        payload: event_of(input.payload)?,
+        trace_header: input.trace_header,
+    };
+    let trace_header = lambda.invoke_later(address, call).await?;
+    Ok(InvokeOutput {
+        status_code: Some(202),
+        trace_header: Some(trace_header),
+        ..InvokeOutput::default()
+    })
+}
+
+/// The payload of an asynchronous invocation, which has a limit of its own.
+pub fn event_of(blob: Option<Blob>) -> Result<Bytes, Error> {
+    let size = blob.as_ref().map_or(0, Blob::len);
+    if size > MAX_EVENT_BYTES {
+        return Err(Error::PayloadTooLarge {
+            size,
+            invocation_type: "Event",
+            limit: MAX_EVENT_BYTES,
+        });
+    }
+    payload_of(blob)
+}
+
 /// The event for the function: a body is passed on as it is, and none counts as `{}`.
-fn payload_of(blob: Option<Blob>) -> Result<Bytes, Error> {
+pub fn payload_of(blob: Option<Blob>) -> Result<Bytes, Error> {
     let bytes = match blob {
         Some(blob) => blob
             .decode()

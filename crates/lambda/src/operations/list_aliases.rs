@@ -4,7 +4,6 @@ use model::lambda::{ListAliasesInput, ListAliasesOutput};
 use protocol::Caller;
 
 use crate::error::Error;
-use crate::service::resolve;
 use crate::{Lambda, configuration, paging};
 
 pub async fn run(
@@ -12,7 +11,9 @@ pub async fn run(
     caller: &Caller,
     input: ListAliasesInput,
 ) -> Result<ListAliasesOutput, Error> {
-    let id = resolve(caller, "ListAliases", &input.function_name, None)?.id;
+    let id = lambda
+        .resolve(caller, "ListAliases", &input.function_name, None)?
+        .id;
     let function = lambda.functions.get(&id, None)?;
     let size = paging::size(input.max_items);
     let after = paging::read(input.marker.as_deref())?;

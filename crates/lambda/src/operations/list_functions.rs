@@ -16,6 +16,14 @@ pub async fn run(
         account: caller.account,
         region: caller.region.clone(),
     };
+    // Only Lambda@Edge copies functions to other regions, and nothing is copied here.
+    let elsewhere = |region: &String| region != "ALL" && *region != *scope.region.as_str();
+    if input.master_region.as_ref().is_some_and(elsewhere) {
+        return Ok(ListFunctionsOutput {
+            functions: Some(Vec::new()),
+            next_marker: None,
+        });
+    }
     let size = paging::size(input.max_items);
     let after = paging::read(input.marker.as_deref())?;
     let (functions, next_marker) = if input.function_version.is_some() {

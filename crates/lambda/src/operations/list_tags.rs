@@ -1,18 +1,17 @@
 use model::lambda::{ListTagsInput, ListTagsOutput};
 use protocol::Caller;
 
-use super::tag_resource::tagged_function;
 use crate::Lambda;
 use crate::error::Error;
+use crate::tagged::Tagged;
 
 pub async fn run(
     lambda: &Lambda,
     caller: &Caller,
     input: ListTagsInput,
 ) -> Result<ListTagsOutput, Error> {
-    let id = tagged_function(caller, "ListTags", &input.resource)?;
-    let function = lambda.functions.get(&id, None)?;
+    let tagged = Tagged::resolve(lambda, caller, "ListTags", &input.resource)?;
     Ok(ListTagsOutput {
-        tags: Some(function.tags.clone()),
+        tags: Some(tagged.tags(lambda)?),
     })
 }

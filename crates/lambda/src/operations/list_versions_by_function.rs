@@ -5,7 +5,6 @@ use protocol::Caller;
 
 use crate::error::{Error, InvalidParameter};
 use crate::function::Version;
-use crate::service::resolve;
 use crate::{Lambda, configuration, paging};
 
 pub async fn run(
@@ -13,7 +12,7 @@ pub async fn run(
     caller: &Caller,
     input: ListVersionsByFunctionInput,
 ) -> Result<ListVersionsByFunctionOutput, Error> {
-    let address = resolve(caller, "ListVersionsByFunction", &input.function_name, None)?;
+    let address = lambda.resolve(caller, "ListVersionsByFunction", &input.function_name, None)?;
     let function = lambda.functions.get(&address.id, None)?;
     let size = paging::size(input.max_items);
     // The marker is the number of the last version, with 0 for `$LATEST`.

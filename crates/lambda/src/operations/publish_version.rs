@@ -4,7 +4,6 @@ use protocol::Caller;
 use super::source::refuse;
 use crate::error::Error;
 use crate::name::Qualifier;
-use crate::service::resolve_function;
 use crate::{Lambda, configuration};
 
 pub async fn run(
@@ -12,7 +11,7 @@ pub async fn run(
     caller: &Caller,
     input: PublishVersionInput,
 ) -> Result<PublishVersionOutput, Error> {
-    let id = resolve_function(caller, "PublishVersion", &input.function_name)?;
+    let id = lambda.resolve_function(caller, "PublishVersion", &input.function_name)?;
     refuse(&[("PublishTo", input.publish_to.is_some())])?;
     let function = lambda.functions.get(&id, None)?;
     lambda.check_quota(&id.scope, function.latest.code.size)?;

@@ -1,21 +1,22 @@
+use std::collections::BTreeMap;
+
 use model::lambda::{UntagResourceInput, UntagResourceOutput};
 use protocol::Caller;
 
-use super::tag_resource::tagged_function;
 use crate::Lambda;
 use crate::error::Error;
+use crate::tagged::Tagged;
 
 pub async fn run(
     lambda: &Lambda,
     caller: &Caller,
     input: UntagResourceInput,
 ) -> Result<UntagResourceOutput, Error> {
-    let id = tagged_function(caller, "UntagResource", &input.resource)?;
-    let remove = move |function: &mut crate::function::Function| {
-        function.tags.retain(|key, _| !input.tag_keys.contains(key));
-        function.latest_mut().touch();
+    let tagged = Tagged::resolve(lambda, caller, "UntagResource", &input.resource)?;
+    let remove = move |tags: &mut BTreeMap<String, String>| {
+        tags.retain(|key, _| !input.tag_keys.contains(key));
         Ok(())
     };
-    lambda.functions.change(id, remove).await?;
+    tagged.change(lambda, remove).await?;
     Ok(UntagResourceOutput {})
 }

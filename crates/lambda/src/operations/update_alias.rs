@@ -3,20 +3,29 @@ use protocol::Caller;
 
 use crate::error::Error;
 use crate::function::{Alias, Function, new_id};
-use crate::service::resolve;
-use crate::{Lambda, configuration, routing};
+use crate::{Lambda, concurrency, configuration, routing};
 
 pub async fn run(
     lambda: &Lambda,
     caller: &Caller,
     input: UpdateAliasInput,
 ) -> Result<UpdateAliasOutput, Error> {
-    let id = resolve(caller, "UpdateAlias", &input.function_name, None)?.id;
+    let id = lambda
+        .resolve(caller, "UpdateAlias", &input.function_name, None)?
+        .id;
     let name = input.name.clone();
     let (function, alias) = lambda
         .functions
         .change(id, move |function| update(function, &input))
         .await?;
+    if function
+        .attached
+        .concurrency
+        .provisioned
+        .contains_key(&name)
+    {
+        lambda.capacity.provide(&function.id);
+    }
     Ok(configuration::alias(&function, &name, &alias))
 }
 
@@ -33,7 +42,11 @@ fn update(function: &mut Function, input: &UpdateAliasInput) -> Result<Alias, Er
     {
         return Err(Error::RevisionMismatch);
     }
+    let before = existing.target;
     let mut alias = existing.clone();
+    if concurrency::in_transit(function, &input.name).is_some() {
+        alias.weights.clear();
+    }
     if let Some(version) = &input.function_version {
         alias.target = routing::target(function, version)?;
     }
@@ -54,6 +67,8 @@ fn update(function: &mut Function, input: &UpdateAliasInput) -> Result<Alias, Er
             .map(|(number, weight)| (number.to_string(), *weight));
         routing::check(function, alias.target, &weights.collect())?;
     }
+    let names_weights = input.routing_config.is_some();
+    concurrency::settle_alias(function, &input.name, before, &mut alias, names_weights)?;
     // Even an update that changes nothing makes a new revision.
     alias.revision_id = new_id();
     function.aliases.insert(input.name.clone(), alias.clone());

@@ -7,7 +7,6 @@ use super::source::{Source, refuse};
 use crate::error::Error;
 use crate::function::{Code, Function, Version};
 use crate::name::Qualifier;
-use crate::service::resolve_function;
 use crate::{Lambda, configuration};
 
 pub async fn run(
@@ -15,17 +14,23 @@ pub async fn run(
     caller: &Caller,
     input: UpdateFunctionCodeInput,
 ) -> Result<UpdateFunctionCodeOutput, Error> {
-    let id = resolve_function(caller, "UpdateFunctionCode", &input.function_name)?;
-    refuse(&[("PublishTo", input.publish_to.is_some())])?;
+    let id = lambda.resolve_function(caller, "UpdateFunctionCode", &input.function_name)?;
+    refuse(&[
+        ("PublishTo", input.publish_to.is_some()),
+        ("SourceKMSKeyArn", input.source_kms_key_arn.is_some()),
+    ])?;
     let function = lambda.functions.get(&id, None)?;
     function.check_revision(input.revision_id.as_deref())?;
     function.check_settled()?;
     let source = Source {
         zip_file: input.zip_file,
-        from_s3: input.s3_bucket.is_some() || input.s3_key.is_some(),
+        from_s3: input.s3_bucket.is_some()
+            || input.s3_key.is_some()
+            || input.s3_object_storage_mode.is_some(),
         from_image: input.image_uri.is_some(),
     };
     let zip = source.zip("updating")?;
+    lambda.check_signature(&id, function.attached.code_signing.as_deref())?;
     lambda.check_quota(&id.scope, zip.len() as u64)?;
 
     let package = lambda.code.add(zip).await?;
@@ -33,6 +38,12 @@ pub async fn run(
         digest: package.digest,
         size: package.size,
     };
+    let layers = &function.latest.settings.layers;
+    if let Err(error) = lambda.check_unzipped_size(&code, layers).await {
+        drop(package);
+        lambda.collect_later(vec![code.digest]);
+        return Err(error);
+    }
     let update = Update {
         code,
         architectures: input.architectures,

@@ -3,7 +3,7 @@ use protocol::Caller;
 
 use super::source::refuse;
 use crate::error::Error;
-use crate::service::resolve_function;
+use crate::layers::Held;
 use crate::settings::Changes;
 use crate::{Lambda, configuration};
 
@@ -12,14 +12,25 @@ pub async fn run(
     caller: &Caller,
     input: UpdateFunctionConfigurationInput,
 ) -> Result<UpdateFunctionConfigurationOutput, Error> {
-    let id = resolve_function(caller, "UpdateFunctionConfiguration", &input.function_name)?;
+    let id =
+        lambda.resolve_function(caller, "UpdateFunctionConfiguration", &input.function_name)?;
     check_supported(&input)?;
     let function = lambda.functions.get(&id, None)?;
     function.check_revision(input.revision_id.as_deref())?;
     function.check_settled()?;
     let revision_id = input.revision_id.clone();
-    let changes = changes(input);
-    changes.check(lambda.config.allow_deprecated_runtimes)?;
+    let mut changes = changes(input);
+    let mut held = Held::default();
+    changes.check(lambda.config.allow_deprecated_runtimes, |arns| {
+        lambda.find_layers(caller, arns, &mut held)
+    })?;
+    let dead_letter = changes.dead_letter_config.as_ref();
+    let dead_letter = dead_letter.and_then(|config| config.target_arn.as_deref());
+    lambda.check_dead_letter(dead_letter)?;
+    if let Some(layers) = &changes.layer_uses {
+        let code = &function.latest.code;
+        lambda.check_unzipped_size(code, layers).await?;
+    }
     let (now, snap_start) = (lambda.clock.now(), lambda.config.snap_start);
     let (function, before) = lambda
         .functions
@@ -34,7 +45,9 @@ pub async fn run(
             Ok(before)
         })
         .await?;
+    drop(held);
     lambda.settle(function.id.clone(), lambda.replaced(&before, &function));
+    lambda.collect_layers(&before.latest.settings, &function);
     let latest = &function.latest;
     Ok(configuration::of(
         &function,
@@ -73,6 +86,7 @@ fn changes(input: UpdateFunctionConfigurationInput) -> Changes {
         dead_letter_config: input.dead_letter_config,
         file_system_configs: input.file_system_configs,
         layers: input.layers,
+        layer_uses: None,
         snap_start: input.snap_start,
         logging_config: input.logging_config,
     }

@@ -22,7 +22,7 @@ use store::{Blobs, Digest, Expect, Record, Table};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::{PackageError, unpack};
+use super::{PackageError, unpack, unzipped_bytes};
 
 /// Zips travel to the blob store in pieces of this size.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -55,8 +55,9 @@ struct Inner {
     pins: Mutex<HashMap<Digest, usize>>,
 }
 
+/// Keeps a package from being removed.
 #[derive(Debug)]
-struct Pin {
+pub struct Pin {
     code: CodeStore,
     digest: Digest,
 }
@@ -128,6 +129,20 @@ impl CodeStore {
         spawn_blocking(move || code.unpack(&digest))
             .await
             .map_err(PackageError::from_panic)?
+    }
+
+    /// Size of what the package holds.
+    pub async fn unzipped_bytes(&self, digest: Digest) -> Result<u64, PackageError> {
+        let path = self.zip(&digest);
+        spawn_blocking(move || {
+            let zip = File::open(path).map_err(|cause| PackageError::Io {
+                action: "open a stored package",
+                cause,
+            })?;
+            unzipped_bytes(zip)
+        })
+        .await
+        .map_err(PackageError::from_panic)?
     }
 
     /// Removes those of `candidates` that nobody refers to; returns how many.
@@ -272,7 +287,7 @@ impl CodeStore {
         }
     }
 
-    fn pin(&self, digest: Digest) -> Pin {
+    pub fn pin(&self, digest: Digest) -> Pin {
         *self.pins().entry(digest).or_default() += 1;
         Pin {
             code: self.clone(),

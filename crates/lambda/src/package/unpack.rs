@@ -67,15 +67,22 @@ pub fn unpack(source: impl Read + Seek, into: &Path) -> Result<(), PackageError>
     sync(into, &plan).map_err(write_failed)
 }
 
+/// Size of what a package holds, as it claims. Of one that was unpacked it is true.
+pub fn unzipped_bytes(source: impl Read + Seek) -> Result<u64, PackageError> {
+    Ok(total(Archive::open(source)?.entries()))
+}
+
 fn check_size(entries: &[Entry]) -> Result<(), PackageError> {
-    let total = entries
-        .iter()
-        .fold(0_u64, |total, entry| total.saturating_add(entry.size));
-    if total > MAX_UNZIPPED_BYTES {
+    if total(entries) > MAX_UNZIPPED_BYTES {
         Err(PackageError::TooLarge)
     } else {
         Ok(())
     }
+}
+
+fn total(entries: &[Entry]) -> u64 {
+    let sizes = entries.iter().map(|entry| entry.size);
+    sizes.fold(0, u64::saturating_add)
 }
 
 fn sync(root: &Path, plan: &Plan) -> io::Result<()> {

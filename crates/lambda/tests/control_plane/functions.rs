@@ -160,7 +160,9 @@ async fn an_update_is_in_progress_until_it_has_settled() {
 
 #[tokio::test]
 async fn settings_are_kept_and_given_back() {
-    let server = Server::start().await;
+    let mut config = Config::default();
+    config.upstream.sqs = "http://127.0.0.1:9324".to_owned();
+    let server = Server::with(config, Clock::system()).await;
     let settings = json!({
         "Description": "all of it",
         "Timeout": 900,

@@ -3,9 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod aliases;
+mod capacity;
+mod code_signing;
+mod concurrency;
 mod durability;
+mod event_sources;
+mod events;
 mod functions;
 mod invocations;
+mod layers;
+mod permissions;
 mod refusals;
 mod server;
 mod snapshots;

@@ -1,6 +1,7 @@
 //! A service in a temporary directory, and a client for it.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
+
+use crate::capacity::{Capacity, give};
 
 pub const ACCOUNT: &str = "111111111111";
 pub const REGION: &str = "us-east-1";
@@ -35,6 +38,8 @@ pub struct Server {
     pub snapshots: Arc<Mutex<Vec<String>>>,
     /// Functions known to the workers at the start.
     pub retained: Arc<Mutex<Vec<String>>>,
+    /// What functions were given of their account's concurrency.
+    pub capacity: Arc<Mutex<Capacity>>,
     /// Lets snapshots through whose function has `SNAPSHOT=gate`.
     pub gate: Arc<Semaphore>,
 }
@@ -70,6 +75,7 @@ impl Server {
             retired,
             snapshots,
             retained,
+            capacity: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
         };
         server.open().await;
@@ -88,7 +94,7 @@ impl Server {
 
     async fn open(&mut self) {
         let directory = self.directory.path().join("store");
-        let store = Store::open(&directory, self.clock.clone()).unwrap();
+        let store = self.store(&directory).await;
         let code = self.directory.path().join("code");
         let (config, clock) = (self.config.clone(), self.clock.clone());
         let lambda = Lambda::open(config, &code, &store, self.workers(), clock)
@@ -98,11 +104,26 @@ impl Server {
         self.running = Some(Running { lambda, router });
     }
 
-    /// Echoes the payload; `"fail"` fails and `"throttle"` is refused.
+    /// What an aborted task had on a blocking thread may hold the store for a moment longer.
+    async fn store(&self, directory: &Path) -> Store {
+        for _ in 0..5_000 {
+            match Store::open(directory, self.clock.clone()) {
+                Err(store::Error::Locked { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("the store is never released")
+    }
+
+    /// Echoes the payload; `"fail"` fails and `"throttle"` is refused. A function with the variable
+    /// `QUIET` answers null.
     fn workers(&self) -> Workers {
         let (invoked, retired) = (Arc::clone(&self.invoked), Arc::clone(&self.retired));
         let invoke = move |function: Arc<Function>, invocation: Invocation| {
             let payload = invocation.payload.clone();
+            let quiet = function.environment.contains_key("QUIET");
             invoked.lock().unwrap().push((function, invocation));
             async move {
                 let failed = &payload[..] == br#""fail""#;
@@ -110,8 +131,13 @@ impl Server {
                     let reason = invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
                     return Err(InvokeError::TooManyRequests { reason });
                 }
+                let answer = if quiet {
+                    Bytes::from_static(b"null")
+                } else {
+                    payload
+                };
                 Ok(Outcome {
-                    payload: Payload::Buffered(payload),
+                    payload: Payload::Buffered(answer),
                     content_type: None,
                     function_error: failed.then_some(FunctionError::Unhandled),
                     log_tail: Some(Bytes::from_static(b"END RequestId: 1\n")),
@@ -124,6 +150,7 @@ impl Server {
         });
         let (asked, forgotten) = (Arc::clone(&self.snapshots), Arc::clone(&self.snapshots));
         let (retained, gate) = (Arc::clone(&self.retained), Arc::clone(&self.gate));
+        let workers = give(workers, &self.capacity);
         workers.with_snapshots(
             move |function| {
                 asked
@@ -153,6 +180,18 @@ impl Server {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Answer {
+        self.request_as(ACCOUNT, method, path, headers, body).await
+    }
+
+    /// As [`Server::request`], in the name of some account.
+    pub async fn request_as(
+        &self,
+        account: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Answer {
         let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -160,7 +199,11 @@ impl Server {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let router = &self.running.as_ref().unwrap().router;
         let response = match router.route(&parts, Some("lambda")) {
-            Ok(route) => router.dispatch(&route, &parts, body, &caller()).await,
+            Ok(route) => {
+                router
+                    .dispatch(&route, &parts, body, &caller(account))
+                    .await
+            }
             Err(error) => router.reject(&parts, &error, "request-1"),
         };
         let (parts, body) = response.into_parts();
@@ -328,8 +371,8 @@ impl std::fmt::Debug for Answer {
     }
 }
 
-pub fn caller() -> Caller {
-    let account = ACCOUNT.parse().unwrap();
+pub fn caller(account: &str) -> Caller {
+    let account = account.parse().unwrap();
     let region = REGION.parse().unwrap();
     Caller {
         account,

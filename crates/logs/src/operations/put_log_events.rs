@@ -21,7 +21,7 @@ pub async fn run(
     check(&input.log_events)?;
     let key = group_key(&scope(caller), &input.log_group_name);
     let now = logs.clock().now().as_millis();
-    let (appending, rejected, token) = {
+    let (appending, accepted, rejected, token) = {
         let mut registry = logs.registry();
         let group = registry.group(&key)?.ok_or(Error::GroupNotFound)?;
         let (accepted, rejected) = sort_out(input.log_events, now, horizon(&group.record, now));
@@ -37,10 +37,11 @@ pub async fn run(
             logs.publish(&key, &input.log_stream_name, &accepted);
             Some(appending)
         };
-        (appending, rejected, total)
+        (appending, accepted, rejected, total)
     };
     if let Some(appending) = appending {
         appending.finish().await?;
+        logs.observed(caller, &accepted);
     }
     Ok(PutLogEventsOutput {
         next_sequence_token: Some(sequence_token(token)),

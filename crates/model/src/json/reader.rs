@@ -14,6 +14,8 @@ pub struct Reader<'a> {
     at: usize,
     depth: u32,
     missing: Missing,
+    /// Values are all strings, to be converted to what is wanted.
+    of_text: bool,
 }
 
 /// What the next value is.
@@ -39,7 +41,33 @@ impl<'a> Reader<'a> {
             at: 0,
             depth: 0,
             missing: Missing::default(),
+            of_text: false,
         }
+    }
+
+    /// A reader of a document whose values are all strings.
+    pub(crate) fn of_text(document: &'a Bytes) -> Self {
+        Self {
+            of_text: true,
+            ..Self::new(document)
+        }
+    }
+
+    /// The text of a value that is to be converted; `None` if the document has values of its own
+    /// kinds.
+    fn convertible(&mut self, kind: Kind) -> Result<Option<Cow<'a, str>>, DecodeError> {
+        if self.of_text && kind == Kind::String {
+            return self.string().map(Some);
+        }
+        Ok(None)
+    }
+
+    /// In a document of strings, an empty one stands for an empty list, map or structure.
+    fn is_empty_text(&mut self, kind: Kind) -> bool {
+        let empty =
+            self.of_text && kind == Kind::String && self.document[self.at..].starts_with(b"\"\"");
+        self.at += if empty { 2 } else { 0 };
+        empty
     }
 
     /// Checks that nothing but white space is left.
@@ -79,6 +107,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), DecodeError> {
         match self.peek()? {
             Kind::Object => {}
+            kind if self.is_empty_text(kind) => return Ok(()),
             Kind::Array => return Err(unexpected_list()),
             _ => return Err(unexpected_scalar()),
         }
@@ -114,6 +143,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), DecodeError> {
         match self.peek()? {
             Kind::Array => {}
+            kind if self.is_empty_text(kind) => return Ok(()),
             Kind::Object => return Err(unexpected_structure()),
             _ => return Err(unexpected_scalar()),
         }
@@ -233,17 +263,23 @@ impl<'a> Reader<'a> {
         match self.peek()? {
             Kind::True => self.literal(b"true").map(|()| true),
             Kind::False => self.literal(b"false").map(|()| false),
-            kind => Err(cannot_convert(kind, "Boolean")),
+            kind => match self.convertible(kind)?.as_deref() {
+                Some("true") => Ok(true),
+                Some("false") => Ok(false),
+                _ => Err(cannot_convert(kind, "Boolean")),
+            },
         }
     }
 
     /// Reads a whole number that fits the type called `name`.
     pub fn integer<T: TryFrom<i64>>(&mut self, name: &str) -> Result<T, DecodeError> {
         let kind = self.peek()?;
-        if kind != Kind::Number {
-            return Err(cannot_convert(kind, name));
-        }
-        let text = self.number()?;
+        let converted = self.convertible(kind)?;
+        let text = match &converted {
+            Some(text) => text,
+            None if kind == Kind::Number => self.number()?,
+            None => return Err(cannot_convert(kind, name)),
+        };
         let value = text.parse::<i64>().ok().or_else(|| whole(text));
         value
             .and_then(|value| T::try_from(value).ok())
@@ -262,6 +298,9 @@ impl<'a> Reader<'a> {
                 "NaN" => Ok(f64::NAN),
                 "Infinity" => Ok(f64::INFINITY),
                 "-Infinity" => Ok(f64::NEG_INFINITY),
+                text if self.of_text => text
+                    .parse()
+                    .map_err(|_| cannot_convert(Kind::String, "Double")),
                 _ => Err(cannot_convert(Kind::String, "Double")),
             },
             kind => Err(cannot_convert(kind, "Double")),

@@ -22,6 +22,68 @@ impl Validate for AcceleratorConfig {
     }
 }
 
+impl Validate for AddLayerVersionPermissionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let layer_name = v.required(at, "layerName", &self.layer_name);
+        v.value(at, "layerName", layer_name, &LAYER_NAME_OR_ARN);
+        let version_number = v.required(at, "versionNumber", &self.version_number);
+        let _ = version_number;
+        let statement_id = v.required(at, "statementId", &self.statement_id);
+        v.value(at, "statementId", statement_id, &STATEMENT_ID);
+        let action = v.required(at, "action", &self.action);
+        v.value(at, "action", action, &LAYER_PERMISSION_ALLOWED_ACTION);
+        let principal = v.required(at, "principal", &self.principal);
+        v.value(
+            at,
+            "principal",
+            principal,
+            &LAYER_PERMISSION_ALLOWED_PRINCIPAL,
+        );
+        let organization_id = self.organization_id.as_ref();
+        v.value(at, "organizationId", organization_id, &ORGANIZATION_ID);
+    }
+}
+
+impl Validate for AddPermissionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let statement_id = v.required(at, "statementId", &self.statement_id);
+        v.value(at, "statementId", statement_id, &STATEMENT_ID);
+        let action = v.required(at, "action", &self.action);
+        v.value(at, "action", action, &ACTION);
+        let principal = v.required(at, "principal", &self.principal);
+        v.value(at, "principal", principal, &PRINCIPAL);
+        let source_arn = self.source_arn.as_ref();
+        v.value(at, "sourceArn", source_arn, &ARN);
+        let function_url_auth_type = self.function_url_auth_type.as_ref();
+        v.value(
+            at,
+            "functionUrlAuthType",
+            function_url_auth_type,
+            &FUNCTION_URL_AUTH_TYPE,
+        );
+        let source_account = self.source_account.as_ref();
+        v.value(at, "sourceAccount", source_account, &SOURCE_OWNER);
+        let event_source_token = self.event_source_token.as_ref();
+        v.value(
+            at,
+            "eventSourceToken",
+            event_source_token,
+            &EVENT_SOURCE_TOKEN,
+        );
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+        let principal_org_id = self.principal_org_id.as_ref();
+        v.value(at, "principalOrgID", principal_org_id, &PRINCIPAL_ORG_ID);
+    }
+}
+
 impl Show for AliasRoutingConfiguration {
     fn show(&self, out: &mut String) {
         Structure::new(out, "AliasRoutingConfiguration")
@@ -45,6 +107,57 @@ impl Validate for AliasRoutingConfiguration {
             additional_version_weights,
             &WEIGHT,
         );
+    }
+}
+
+impl Show for AllowedPublishers {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "AllowedPublishers")
+            .member(
+                "signingProfileVersionArns",
+                &self.signing_profile_version_arns,
+            )
+            .end();
+    }
+}
+
+impl Validate for AllowedPublishers {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let signing_profile_version_arns = v.required(
+            at,
+            "signingProfileVersionArns",
+            &self.signing_profile_version_arns,
+        );
+        v.length(
+            at,
+            "signingProfileVersionArns",
+            signing_profile_version_arns.map(|all| (all, all.len())),
+            &SIGNING_PROFILE_VERSION_ARNS,
+        );
+        v.elements(
+            at,
+            "signingProfileVersionArns",
+            signing_profile_version_arns,
+            &ARN,
+        );
+    }
+}
+
+impl Show for AmazonManagedKafkaEventSourceConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "AmazonManagedKafkaEventSourceConfig")
+            .member("consumerGroupId", &self.consumer_group_id)
+            .member("schemaRegistryConfig", &self.schema_registry_config)
+            .end();
+    }
+}
+
+impl Validate for AmazonManagedKafkaEventSourceConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let consumer_group_id = self.consumer_group_id.as_ref();
+        v.value(at, "consumerGroupId", consumer_group_id, &URI);
+        let schema_registry_config = self.schema_registry_config.as_ref();
+        v.structure(at, "schemaRegistryConfig", schema_registry_config);
     }
 }
 
@@ -74,6 +187,81 @@ impl Validate for CapacityProviderConfig {
     }
 }
 
+impl Show for CodeSigningPolicies {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "CodeSigningPolicies")
+            .member(
+                "untrustedArtifactOnDeployment",
+                &self.untrusted_artifact_on_deployment,
+            )
+            .end();
+    }
+}
+
+impl Validate for CodeSigningPolicies {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let untrusted_artifact_on_deployment = self.untrusted_artifact_on_deployment.as_ref();
+        v.value(
+            at,
+            "untrustedArtifactOnDeployment",
+            untrusted_artifact_on_deployment,
+            &CODE_SIGNING_POLICY,
+        );
+    }
+}
+
+impl Show for Cors {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "Cors")
+            .member("allowCredentials", &self.allow_credentials)
+            .member("allowHeaders", &self.allow_headers)
+            .member("allowMethods", &self.allow_methods)
+            .member("allowOrigins", &self.allow_origins)
+            .member("exposeHeaders", &self.expose_headers)
+            .member("maxAge", &self.max_age)
+            .end();
+    }
+}
+
+impl Validate for Cors {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let allow_headers = self.allow_headers.as_ref();
+        v.length(
+            at,
+            "allowHeaders",
+            allow_headers.map(|all| (all, all.len())),
+            &HEADERS_LIST,
+        );
+        v.elements(at, "allowHeaders", allow_headers, &HEADER);
+        let allow_methods = self.allow_methods.as_ref();
+        v.length(
+            at,
+            "allowMethods",
+            allow_methods.map(|all| (all, all.len())),
+            &ALLOW_METHODS_LIST,
+        );
+        v.elements(at, "allowMethods", allow_methods, &METHOD);
+        let allow_origins = self.allow_origins.as_ref();
+        v.length(
+            at,
+            "allowOrigins",
+            allow_origins.map(|all| (all, all.len())),
+            &ALLOW_ORIGINS_LIST,
+        );
+        v.elements(at, "allowOrigins", allow_origins, &ORIGIN);
+        let expose_headers = self.expose_headers.as_ref();
+        v.length(
+            at,
+            "exposeHeaders",
+            expose_headers.map(|all| (all, all.len())),
+            &HEADERS_LIST,
+        );
+        v.elements(at, "exposeHeaders", expose_headers, &HEADER);
+        let max_age = self.max_age.as_ref();
+        v.value(at, "maxAge", max_age, &MAX_AGE);
+    }
+}
+
 impl Validate for CreateAliasInput {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let function_name = v.required(at, "functionName", &self.function_name);
@@ -91,6 +279,143 @@ impl Validate for CreateAliasInput {
         v.value(at, "description", description, &DESCRIPTION);
         let routing_config = self.routing_config.as_ref();
         v.structure(at, "routingConfig", routing_config);
+    }
+}
+
+impl Validate for CreateCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let description = self.description.as_ref();
+        v.value(at, "description", description, &DESCRIPTION);
+        let allowed_publishers = v.required(at, "allowedPublishers", &self.allowed_publishers);
+        v.structure(at, "allowedPublishers", allowed_publishers);
+        let code_signing_policies = self.code_signing_policies.as_ref();
+        v.structure(at, "codeSigningPolicies", code_signing_policies);
+        let tags = self.tags.as_ref();
+        v.keys(at, "tags", tags, &TAG_KEY);
+        v.values(at, "tags", tags, &TAG_VALUE);
+    }
+}
+
+impl Validate for CreateEventSourceMappingInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let event_source_arn = self.event_source_arn.as_ref();
+        v.value(at, "eventSourceArn", event_source_arn, &ARN);
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let batch_size = self.batch_size.as_ref();
+        v.value(at, "batchSize", batch_size, &BATCH_SIZE);
+        let filter_criteria = self.filter_criteria.as_ref();
+        v.structure(at, "filterCriteria", filter_criteria);
+        let kms_key_arn = self.kms_key_arn.as_ref();
+        v.value(at, "kMSKeyArn", kms_key_arn, &KMS_KEY_ARN);
+        let metrics_config = self.metrics_config.as_ref();
+        v.structure(at, "metricsConfig", metrics_config);
+        let logging_config = self.logging_config.as_ref();
+        v.structure(at, "loggingConfig", logging_config);
+        let scaling_config = self.scaling_config.as_ref();
+        v.structure(at, "scalingConfig", scaling_config);
+        let maximum_batching_window_in_seconds = self.maximum_batching_window_in_seconds.as_ref();
+        v.value(
+            at,
+            "maximumBatchingWindowInSeconds",
+            maximum_batching_window_in_seconds,
+            &MAXIMUM_BATCHING_WINDOW_IN_SECONDS,
+        );
+        let parallelization_factor = self.parallelization_factor.as_ref();
+        v.value(
+            at,
+            "parallelizationFactor",
+            parallelization_factor,
+            &PARALLELIZATION_FACTOR,
+        );
+        let starting_position = self.starting_position.as_ref();
+        v.value(
+            at,
+            "startingPosition",
+            starting_position,
+            &EVENT_SOURCE_POSITION,
+        );
+        let destination_config = self.destination_config.as_ref();
+        v.structure(at, "destinationConfig", destination_config);
+        let maximum_record_age_in_seconds = self.maximum_record_age_in_seconds.as_ref();
+        v.value(
+            at,
+            "maximumRecordAgeInSeconds",
+            maximum_record_age_in_seconds,
+            &MAXIMUM_RECORD_AGE_IN_SECONDS,
+        );
+        let maximum_retry_attempts = self.maximum_retry_attempts.as_ref();
+        v.value(
+            at,
+            "maximumRetryAttempts",
+            maximum_retry_attempts,
+            &MAXIMUM_RETRY_ATTEMPTS_EVENT_SOURCE_MAPPING,
+        );
+        let tags = self.tags.as_ref();
+        v.keys(at, "tags", tags, &TAG_KEY);
+        v.values(at, "tags", tags, &TAG_VALUE);
+        let tumbling_window_in_seconds = self.tumbling_window_in_seconds.as_ref();
+        v.value(
+            at,
+            "tumblingWindowInSeconds",
+            tumbling_window_in_seconds,
+            &TUMBLING_WINDOW_IN_SECONDS,
+        );
+        let topics = self.topics.as_ref();
+        v.length(at, "topics", topics.map(|all| (all, all.len())), &TOPICS);
+        v.elements(at, "topics", topics, &TOPIC);
+        let queues = self.queues.as_ref();
+        v.length(at, "queues", queues.map(|all| (all, all.len())), &QUEUES);
+        v.elements(at, "queues", queues, &QUEUE);
+        let source_access_configurations = self.source_access_configurations.as_ref();
+        v.length(
+            at,
+            "sourceAccessConfigurations",
+            source_access_configurations.map(|all| (all, all.len())),
+            &SOURCE_ACCESS_CONFIGURATIONS,
+        );
+        v.structures(
+            at,
+            "sourceAccessConfigurations",
+            source_access_configurations,
+        );
+        let self_managed_event_source = self.self_managed_event_source.as_ref();
+        v.structure(at, "selfManagedEventSource", self_managed_event_source);
+        let function_response_types = self.function_response_types.as_ref();
+        v.length(
+            at,
+            "functionResponseTypes",
+            function_response_types.map(|all| (all, all.len())),
+            &FUNCTION_RESPONSE_TYPE_LIST,
+        );
+        v.elements(
+            at,
+            "functionResponseTypes",
+            function_response_types,
+            &FUNCTION_RESPONSE_TYPE,
+        );
+        let amazon_managed_kafka_event_source_config =
+            self.amazon_managed_kafka_event_source_config.as_ref();
+        v.structure(
+            at,
+            "amazonManagedKafkaEventSourceConfig",
+            amazon_managed_kafka_event_source_config,
+        );
+        let self_managed_kafka_event_source_config =
+            self.self_managed_kafka_event_source_config.as_ref();
+        v.structure(
+            at,
+            "selfManagedKafkaEventSourceConfig",
+            self_managed_kafka_event_source_config,
+        );
+        let document_db_event_source_config = self.document_db_event_source_config.as_ref();
+        v.structure(
+            at,
+            "documentDBEventSourceConfig",
+            document_db_event_source_config,
+        );
+        let provisioned_poller_config = self.provisioned_poller_config.as_ref();
+        v.structure(at, "provisionedPollerConfig", provisioned_poller_config);
     }
 }
 
@@ -178,6 +503,26 @@ impl Validate for CreateFunctionInput {
     }
 }
 
+impl Validate for CreateFunctionUrlConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &FUNCTION_URL_FUNCTION_NAME,
+        );
+        let qualifier = self.qualifier.as_ref();
+        v.value(at, "qualifier", qualifier, &FUNCTION_URL_QUALIFIER);
+        let auth_type = v.required(at, "authType", &self.auth_type);
+        v.value(at, "authType", auth_type, &FUNCTION_URL_AUTH_TYPE);
+        let cors = self.cors.as_ref();
+        v.structure(at, "cors", cors);
+        let invoke_mode = self.invoke_mode.as_ref();
+        v.value(at, "invokeMode", invoke_mode, &INVOKE_MODE);
+    }
+}
+
 impl Show for DeadLetterConfig {
     fn show(&self, out: &mut String) {
         Structure::new(out, "DeadLetterConfig")
@@ -202,6 +547,54 @@ impl Validate for DeleteAliasInput {
     }
 }
 
+impl Validate for DeleteCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let code_signing_config_arn =
+            v.required(at, "codeSigningConfigArn", &self.code_signing_config_arn);
+        v.value(
+            at,
+            "codeSigningConfigArn",
+            code_signing_config_arn,
+            &CODE_SIGNING_CONFIG_ARN,
+        );
+    }
+}
+
+impl Validate for DeleteEventSourceMappingInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let uuid = v.required(at, "uUID", &self.uuid);
+        v.value(at, "uUID", uuid, &UUID_STRING);
+    }
+}
+
+impl Validate for DeleteFunctionCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+    }
+}
+
+impl Validate for DeleteFunctionConcurrencyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &FUNCTION_NAME);
+    }
+}
+
+impl Validate for DeleteFunctionEventInvokeConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+    }
+}
+
 impl Validate for DeleteFunctionInput {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let function_name = v.required(at, "functionName", &self.function_name);
@@ -213,6 +606,86 @@ impl Validate for DeleteFunctionInput {
             qualifier,
             &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
         );
+    }
+}
+
+impl Validate for DeleteFunctionUrlConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &FUNCTION_URL_FUNCTION_NAME,
+        );
+        let qualifier = self.qualifier.as_ref();
+        v.value(at, "qualifier", qualifier, &FUNCTION_URL_QUALIFIER);
+    }
+}
+
+impl Validate for DeleteLayerVersionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let layer_name = v.required(at, "layerName", &self.layer_name);
+        v.value(at, "layerName", layer_name, &LAYER_NAME_OR_ARN);
+        let version_number = v.required(at, "versionNumber", &self.version_number);
+        let _ = version_number;
+    }
+}
+
+impl Validate for DeleteProvisionedConcurrencyConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &FUNCTION_NAME);
+        let qualifier = v.required(at, "qualifier", &self.qualifier);
+        v.value(at, "qualifier", qualifier, &QUALIFIER);
+    }
+}
+
+impl Validate for DeleteResourcePolicyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let resource_arn = v.required(at, "resourceArn", &self.resource_arn);
+        v.value(at, "resourceArn", resource_arn, &POLICY_RESOURCE_ARN);
+        let revision_id = self.revision_id.as_ref();
+        v.value(at, "revisionId", revision_id, &REVISION_ID);
+    }
+}
+
+impl Show for DestinationConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "DestinationConfig")
+            .member("onSuccess", &self.on_success)
+            .member("onFailure", &self.on_failure)
+            .end();
+    }
+}
+
+impl Validate for DestinationConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let on_success = self.on_success.as_ref();
+        v.structure(at, "onSuccess", on_success);
+        let on_failure = self.on_failure.as_ref();
+        v.structure(at, "onFailure", on_failure);
+    }
+}
+
+impl Show for DocumentDBEventSourceConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "DocumentDBEventSourceConfig")
+            .member("databaseName", &self.database_name)
+            .member("collectionName", &self.collection_name)
+            .member("fullDocument", &self.full_document)
+            .end();
+    }
+}
+
+impl Validate for DocumentDBEventSourceConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let database_name = self.database_name.as_ref();
+        v.value(at, "databaseName", database_name, &DATABASE_NAME);
+        let collection_name = self.collection_name.as_ref();
+        v.value(at, "collectionName", collection_name, &COLLECTION_NAME);
+        let full_document = self.full_document.as_ref();
+        v.value(at, "fullDocument", full_document, &FULL_DOCUMENT);
     }
 }
 
@@ -275,6 +748,47 @@ impl Validate for EphemeralStorage {
     }
 }
 
+impl Show for EventSourceMappingLoggingConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "EventSourceMappingLoggingConfig")
+            .member("systemLogLevel", &self.system_log_level)
+            .end();
+    }
+}
+
+impl Validate for EventSourceMappingLoggingConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let system_log_level = self.system_log_level.as_ref();
+        v.value(
+            at,
+            "systemLogLevel",
+            system_log_level,
+            &EVENT_SOURCE_MAPPING_SYSTEM_LOG_LEVEL,
+        );
+    }
+}
+
+impl Show for EventSourceMappingMetricsConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "EventSourceMappingMetricsConfig")
+            .member("metrics", &self.metrics)
+            .end();
+    }
+}
+
+impl Validate for EventSourceMappingMetricsConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let metrics = self.metrics.as_ref();
+        v.length(
+            at,
+            "metrics",
+            metrics.map(|all| (all, all.len())),
+            &EVENT_SOURCE_MAPPING_METRIC_LIST,
+        );
+        v.elements(at, "metrics", metrics, &EVENT_SOURCE_MAPPING_METRIC);
+    }
+}
+
 impl Show for FileSystemConfig {
     fn show(&self, out: &mut String) {
         Structure::new(out, "FileSystemConfig")
@@ -293,6 +807,36 @@ impl Validate for FileSystemConfig {
         v.value(at, "localMountPath", local_mount_path, &LOCAL_MOUNT_PATH);
         let s3_files_config = self.s3_files_config.as_ref();
         v.structure(at, "s3FilesConfig", s3_files_config);
+    }
+}
+
+impl Show for Filter {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "Filter")
+            .member("pattern", &self.pattern)
+            .end();
+    }
+}
+
+impl Validate for Filter {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let pattern = self.pattern.as_ref();
+        v.value(at, "pattern", pattern, &PATTERN);
+    }
+}
+
+impl Show for FilterCriteria {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "FilterCriteria")
+            .member("filters", &self.filters)
+            .end();
+    }
+}
+
+impl Validate for FilterCriteria {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let filters = self.filters.as_ref();
+        v.structures(at, "filters", filters);
     }
 }
 
@@ -348,6 +892,34 @@ impl Validate for FunctionRuntimeConfig {
     }
 }
 
+impl Show for FunctionScalingConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "FunctionScalingConfig")
+            .member("minExecutionEnvironments", &self.min_execution_environments)
+            .member("maxExecutionEnvironments", &self.max_execution_environments)
+            .end();
+    }
+}
+
+impl Validate for FunctionScalingConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let min_execution_environments = self.min_execution_environments.as_ref();
+        v.value(
+            at,
+            "minExecutionEnvironments",
+            min_execution_environments,
+            &FUNCTION_SCALING_CONFIG_EXECUTION_ENVIRONMENTS,
+        );
+        let max_execution_environments = self.max_execution_environments.as_ref();
+        v.value(
+            at,
+            "maxExecutionEnvironments",
+            max_execution_environments,
+            &FUNCTION_SCALING_CONFIG_EXECUTION_ENVIRONMENTS,
+        );
+    }
+}
+
 impl Validate for GetAccountSettingsInput {
     fn validate(&self, _: &mut Validator, _: &Path<'_>) {}
 }
@@ -358,6 +930,40 @@ impl Validate for GetAliasInput {
         v.value(at, "functionName", function_name, &FUNCTION_NAME);
         let name = v.required(at, "name", &self.name);
         v.value(at, "name", name, &ALIAS);
+    }
+}
+
+impl Validate for GetCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let code_signing_config_arn =
+            v.required(at, "codeSigningConfigArn", &self.code_signing_config_arn);
+        v.value(
+            at,
+            "codeSigningConfigArn",
+            code_signing_config_arn,
+            &CODE_SIGNING_CONFIG_ARN,
+        );
+    }
+}
+
+impl Validate for GetEventSourceMappingInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let uuid = v.required(at, "uUID", &self.uuid);
+        v.value(at, "uUID", uuid, &UUID_STRING);
+    }
+}
+
+impl Validate for GetFunctionCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+    }
+}
+
+impl Validate for GetFunctionConcurrencyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &FUNCTION_NAME);
     }
 }
 
@@ -375,7 +981,130 @@ impl Validate for GetFunctionConfigurationInput {
     }
 }
 
+impl Validate for GetFunctionEventInvokeConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+    }
+}
+
 impl Validate for GetFunctionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+    }
+}
+
+impl Validate for GetFunctionRecursionConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &UNQUALIFIED_FUNCTION_NAME,
+        );
+    }
+}
+
+impl Validate for GetFunctionScalingConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &UNQUALIFIED_FUNCTION_NAME,
+        );
+        let qualifier = v.required(at, "qualifier", &self.qualifier);
+        v.value(at, "qualifier", qualifier, &PUBLISHED_FUNCTION_QUALIFIER);
+    }
+}
+
+impl Validate for GetFunctionUrlConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &FUNCTION_URL_FUNCTION_NAME,
+        );
+        let qualifier = self.qualifier.as_ref();
+        v.value(at, "qualifier", qualifier, &FUNCTION_URL_QUALIFIER);
+    }
+}
+
+impl Validate for GetLayerVersionByArnInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let arn = v.required(at, "arn", &self.arn);
+        v.value(at, "arn", arn, &LAYER_VERSION_ARN);
+    }
+}
+
+impl Validate for GetLayerVersionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let layer_name = v.required(at, "layerName", &self.layer_name);
+        v.value(at, "layerName", layer_name, &LAYER_NAME_OR_ARN);
+        let version_number = v.required(at, "versionNumber", &self.version_number);
+        let _ = version_number;
+    }
+}
+
+impl Validate for GetLayerVersionPolicyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let layer_name = v.required(at, "layerName", &self.layer_name);
+        v.value(at, "layerName", layer_name, &LAYER_NAME_OR_ARN);
+        let version_number = v.required(at, "versionNumber", &self.version_number);
+        let _ = version_number;
+    }
+}
+
+impl Validate for GetPolicyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+    }
+}
+
+impl Validate for GetProvisionedConcurrencyConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &FUNCTION_NAME);
+        let qualifier = v.required(at, "qualifier", &self.qualifier);
+        v.value(at, "qualifier", qualifier, &QUALIFIER);
+    }
+}
+
+impl Validate for GetResourcePolicyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let resource_arn = v.required(at, "resourceArn", &self.resource_arn);
+        v.value(at, "resourceArn", resource_arn, &POLICY_RESOURCE_ARN);
+    }
+}
+
+impl Validate for GetRuntimeManagementConfigInput {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let function_name = v.required(at, "functionName", &self.function_name);
         v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
@@ -425,6 +1154,15 @@ impl Validate for ImageConfig {
     }
 }
 
+impl Validate for InvokeAsyncInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let invoke_args = v.required(at, "invokeArgs", &self.invoke_args);
+        let _ = invoke_args;
+    }
+}
+
 impl Validate for InvokeInput {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let function_name = v.required(at, "functionName", &self.function_name);
@@ -449,6 +1187,103 @@ impl Validate for InvokeInput {
         );
         let tenant_id = self.tenant_id.as_ref();
         v.value(at, "tenantId", tenant_id, &TENANT_ID);
+    }
+}
+
+impl Validate for InvokeWithResponseStreamInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let log_type = self.log_type.as_ref();
+        v.value(at, "logType", log_type, &LOG_TYPE);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+        let tenant_id = self.tenant_id.as_ref();
+        v.value(at, "tenantId", tenant_id, &TENANT_ID);
+        let invocation_type = self.invocation_type.as_ref();
+        v.value(
+            at,
+            "invocationType",
+            invocation_type,
+            &RESPONSE_STREAMING_INVOCATION_TYPE,
+        );
+    }
+}
+
+impl Show for KafkaSchemaRegistryAccessConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "KafkaSchemaRegistryAccessConfig")
+            .member("type", &self.type_)
+            .member("uRI", &self.uri)
+            .end();
+    }
+}
+
+impl Validate for KafkaSchemaRegistryAccessConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let type_ = self.type_.as_ref();
+        v.value(at, "type", type_, &KAFKA_SCHEMA_REGISTRY_AUTH_TYPE);
+        let uri = self.uri.as_ref();
+        v.value(at, "uRI", uri, &ARN);
+    }
+}
+
+impl Show for KafkaSchemaRegistryConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "KafkaSchemaRegistryConfig")
+            .member("schemaRegistryURI", &self.schema_registry_uri)
+            .member("eventRecordFormat", &self.event_record_format)
+            .member("accessConfigs", &self.access_configs)
+            .member("schemaValidationConfigs", &self.schema_validation_configs)
+            .end();
+    }
+}
+
+impl Validate for KafkaSchemaRegistryConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let schema_registry_uri = self.schema_registry_uri.as_ref();
+        v.value(
+            at,
+            "schemaRegistryURI",
+            schema_registry_uri,
+            &SCHEMA_REGISTRY_URI,
+        );
+        let event_record_format = self.event_record_format.as_ref();
+        v.value(
+            at,
+            "eventRecordFormat",
+            event_record_format,
+            &SCHEMA_REGISTRY_EVENT_RECORD_FORMAT,
+        );
+        let access_configs = self.access_configs.as_ref();
+        v.structures(at, "accessConfigs", access_configs);
+        let schema_validation_configs = self.schema_validation_configs.as_ref();
+        v.structures(at, "schemaValidationConfigs", schema_validation_configs);
+    }
+}
+
+impl Show for KafkaSchemaValidationConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "KafkaSchemaValidationConfig")
+            .member("attribute", &self.attribute)
+            .end();
+    }
+}
+
+impl Validate for KafkaSchemaValidationConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let attribute = self.attribute.as_ref();
+        v.value(
+            at,
+            "attribute",
+            attribute,
+            &KAFKA_SCHEMA_VALIDATION_ATTRIBUTE,
+        );
     }
 }
 
@@ -497,6 +1332,36 @@ impl Validate for LambdaManagedInstancesCapacityProviderConfig {
     }
 }
 
+impl Show for LayerVersionContentInput {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "LayerVersionContentInput")
+            .member("s3Bucket", &self.s3_bucket)
+            .member("s3Key", &self.s3_key)
+            .member("s3ObjectVersion", &self.s3_object_version)
+            .member("s3ObjectStorageMode", &self.s3_object_storage_mode)
+            .hidden("zipFile")
+            .end();
+    }
+}
+
+impl Validate for LayerVersionContentInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let s3_bucket = self.s3_bucket.as_ref();
+        v.value(at, "s3Bucket", s3_bucket, &S3_BUCKET);
+        let s3_key = self.s3_key.as_ref();
+        v.value(at, "s3Key", s3_key, &S3_KEY);
+        let s3_object_version = self.s3_object_version.as_ref();
+        v.value(at, "s3ObjectVersion", s3_object_version, &S3_OBJECT_VERSION);
+        let s3_object_storage_mode = self.s3_object_storage_mode.as_ref();
+        v.value(
+            at,
+            "s3ObjectStorageMode",
+            s3_object_storage_mode,
+            &S3_OBJECT_STORAGE_MODE,
+        );
+    }
+}
+
 impl Validate for ListAliasesInput {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let function_name = v.required(at, "functionName", &self.function_name);
@@ -513,6 +1378,67 @@ impl Validate for ListAliasesInput {
     }
 }
 
+impl Validate for ListCodeSigningConfigsInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let max_items = self.max_items.as_ref();
+        v.value(at, "maxItems", max_items, &MAX_LIST_ITEMS);
+    }
+}
+
+impl Validate for ListEventSourceMappingsInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let event_source_arn = self.event_source_arn.as_ref();
+        v.value(at, "eventSourceArn", event_source_arn, &ARN);
+        let function_name = self.function_name.as_ref();
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let max_items = self.max_items.as_ref();
+        v.value(at, "maxItems", max_items, &MAX_LIST_ITEMS);
+    }
+}
+
+impl Validate for ListFunctionEventInvokeConfigsInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let max_items = self.max_items.as_ref();
+        v.value(
+            at,
+            "maxItems",
+            max_items,
+            &MAX_FUNCTION_EVENT_INVOKE_CONFIG_LIST_ITEMS,
+        );
+    }
+}
+
+impl Validate for ListFunctionUrlConfigsInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &FUNCTION_URL_FUNCTION_NAME,
+        );
+        let max_items = self.max_items.as_ref();
+        v.value(at, "maxItems", max_items, &MAX_ITEMS);
+    }
+}
+
+impl Validate for ListFunctionsByCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let code_signing_config_arn =
+            v.required(at, "codeSigningConfigArn", &self.code_signing_config_arn);
+        v.value(
+            at,
+            "codeSigningConfigArn",
+            code_signing_config_arn,
+            &CODE_SIGNING_CONFIG_ARN,
+        );
+        let max_items = self.max_items.as_ref();
+        v.value(at, "maxItems", max_items, &MAX_LIST_ITEMS);
+    }
+}
+
 impl Validate for ListFunctionsInput {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let master_region = self.master_region.as_ref();
@@ -521,6 +1447,54 @@ impl Validate for ListFunctionsInput {
         v.value(at, "functionVersion", function_version, &FUNCTION_VERSION);
         let max_items = self.max_items.as_ref();
         v.value(at, "maxItems", max_items, &MAX_LIST_ITEMS);
+    }
+}
+
+impl Validate for ListLayerVersionsInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let compatible_architecture = self.compatible_architecture.as_ref();
+        v.value(
+            at,
+            "compatibleArchitecture",
+            compatible_architecture,
+            &ARCHITECTURE,
+        );
+        let compatible_runtime = self.compatible_runtime.as_ref();
+        v.value(at, "compatibleRuntime", compatible_runtime, &RUNTIME);
+        let layer_name = v.required(at, "layerName", &self.layer_name);
+        v.value(at, "layerName", layer_name, &LAYER_NAME_OR_ARN);
+        let max_items = self.max_items.as_ref();
+        v.value(at, "maxItems", max_items, &MAX_LAYER_LIST_ITEMS);
+    }
+}
+
+impl Validate for ListLayersInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let compatible_architecture = self.compatible_architecture.as_ref();
+        v.value(
+            at,
+            "compatibleArchitecture",
+            compatible_architecture,
+            &ARCHITECTURE,
+        );
+        let compatible_runtime = self.compatible_runtime.as_ref();
+        v.value(at, "compatibleRuntime", compatible_runtime, &RUNTIME);
+        let max_items = self.max_items.as_ref();
+        v.value(at, "maxItems", max_items, &MAX_LAYER_LIST_ITEMS);
+    }
+}
+
+impl Validate for ListProvisionedConcurrencyConfigsInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &FUNCTION_NAME);
+        let max_items = self.max_items.as_ref();
+        v.value(
+            at,
+            "maxItems",
+            max_items,
+            &MAX_PROVISIONED_CONCURRENCY_CONFIG_LIST_ITEMS,
+        );
     }
 }
 
@@ -569,6 +1543,85 @@ impl Validate for LoggingConfig {
     }
 }
 
+impl Show for OnFailure {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "OnFailure")
+            .member("destination", &self.destination)
+            .end();
+    }
+}
+
+impl Validate for OnFailure {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let destination = self.destination.as_ref();
+        v.value(at, "destination", destination, &DESTINATION_ARN);
+    }
+}
+
+impl Show for OnSuccess {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "OnSuccess")
+            .member("destination", &self.destination)
+            .end();
+    }
+}
+
+impl Validate for OnSuccess {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let destination = self.destination.as_ref();
+        v.value(at, "destination", destination, &DESTINATION_ARN);
+    }
+}
+
+impl Show for ProvisionedPollerConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "ProvisionedPollerConfig")
+            .member("minimumPollers", &self.minimum_pollers)
+            .member("maximumPollers", &self.maximum_pollers)
+            .member("pollerGroupName", &self.poller_group_name)
+            .end();
+    }
+}
+
+impl Validate for ProvisionedPollerConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let minimum_pollers = self.minimum_pollers.as_ref();
+        v.value(
+            at,
+            "minimumPollers",
+            minimum_pollers,
+            &MINIMUM_NUMBER_OF_POLLERS,
+        );
+        let maximum_pollers = self.maximum_pollers.as_ref();
+        v.value(
+            at,
+            "maximumPollers",
+            maximum_pollers,
+            &MAXIMUM_NUMBER_OF_POLLERS,
+        );
+        let poller_group_name = self.poller_group_name.as_ref();
+        v.value(
+            at,
+            "pollerGroupName",
+            poller_group_name,
+            &PROVISIONED_POLLER_GROUP_NAME,
+        );
+    }
+}
+
+impl Validate for PublishLayerVersionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let layer_name = v.required(at, "layerName", &self.layer_name);
+        v.value(at, "layerName", layer_name, &LAYER_NAME_OR_ARN);
+        let description = self.description.as_ref();
+        v.value(at, "description", description, &DESCRIPTION);
+        let content = v.required(at, "content", &self.content);
+        v.structure(at, "content", content);
+        let license_info = self.license_info.as_ref();
+        v.value(at, "licenseInfo", license_info, &LICENSE_INFO);
+    }
+}
+
 impl Validate for PublishVersionInput {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let function_name = v.required(at, "functionName", &self.function_name);
@@ -581,6 +1634,180 @@ impl Validate for PublishVersionInput {
             "publishTo",
             publish_to,
             &FUNCTION_VERSION_LATEST_PUBLISHED,
+        );
+    }
+}
+
+impl Validate for PutFunctionCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let code_signing_config_arn =
+            v.required(at, "codeSigningConfigArn", &self.code_signing_config_arn);
+        v.value(
+            at,
+            "codeSigningConfigArn",
+            code_signing_config_arn,
+            &CODE_SIGNING_CONFIG_ARN,
+        );
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+    }
+}
+
+impl Validate for PutFunctionConcurrencyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &FUNCTION_NAME);
+        let reserved_concurrent_executions = v.required(
+            at,
+            "reservedConcurrentExecutions",
+            &self.reserved_concurrent_executions,
+        );
+        v.value(
+            at,
+            "reservedConcurrentExecutions",
+            reserved_concurrent_executions,
+            &RESERVED_CONCURRENT_EXECUTIONS,
+        );
+    }
+}
+
+impl Validate for PutFunctionEventInvokeConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+        let maximum_retry_attempts = self.maximum_retry_attempts.as_ref();
+        v.value(
+            at,
+            "maximumRetryAttempts",
+            maximum_retry_attempts,
+            &MAXIMUM_RETRY_ATTEMPTS,
+        );
+        let maximum_event_age_in_seconds = self.maximum_event_age_in_seconds.as_ref();
+        v.value(
+            at,
+            "maximumEventAgeInSeconds",
+            maximum_event_age_in_seconds,
+            &MAXIMUM_EVENT_AGE_IN_SECONDS,
+        );
+        let destination_config = self.destination_config.as_ref();
+        v.structure(at, "destinationConfig", destination_config);
+    }
+}
+
+impl Validate for PutFunctionRecursionConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &UNQUALIFIED_FUNCTION_NAME,
+        );
+        let recursive_loop = v.required(at, "recursiveLoop", &self.recursive_loop);
+        v.value(at, "recursiveLoop", recursive_loop, &RECURSIVE_LOOP);
+    }
+}
+
+impl Validate for PutFunctionScalingConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &UNQUALIFIED_FUNCTION_NAME,
+        );
+        let qualifier = v.required(at, "qualifier", &self.qualifier);
+        v.value(at, "qualifier", qualifier, &PUBLISHED_FUNCTION_QUALIFIER);
+        let function_scaling_config = self.function_scaling_config.as_ref();
+        v.structure(at, "functionScalingConfig", function_scaling_config);
+    }
+}
+
+impl Validate for PutProvisionedConcurrencyConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &FUNCTION_NAME);
+        let qualifier = v.required(at, "qualifier", &self.qualifier);
+        v.value(at, "qualifier", qualifier, &QUALIFIER);
+        let provisioned_concurrent_executions = v.required(
+            at,
+            "provisionedConcurrentExecutions",
+            &self.provisioned_concurrent_executions,
+        );
+        v.value(
+            at,
+            "provisionedConcurrentExecutions",
+            provisioned_concurrent_executions,
+            &POSITIVE_INTEGER,
+        );
+    }
+}
+
+impl Validate for PutResourcePolicyInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let resource_arn = v.required(at, "resourceArn", &self.resource_arn);
+        v.value(at, "resourceArn", resource_arn, &POLICY_RESOURCE_ARN);
+        let policy = v.required(at, "policy", &self.policy);
+        v.value(at, "policy", policy, &RESOURCE_POLICY);
+        let revision_id = self.revision_id.as_ref();
+        v.value(at, "revisionId", revision_id, &REVISION_ID);
+    }
+}
+
+impl Validate for PutRuntimeManagementConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+        let update_runtime_on = v.required(at, "updateRuntimeOn", &self.update_runtime_on);
+        v.value(at, "updateRuntimeOn", update_runtime_on, &UPDATE_RUNTIME_ON);
+        let runtime_version_arn = self.runtime_version_arn.as_ref();
+        v.value(
+            at,
+            "runtimeVersionArn",
+            runtime_version_arn,
+            &RUNTIME_VERSION_ARN,
+        );
+    }
+}
+
+impl Validate for RemoveLayerVersionPermissionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let layer_name = v.required(at, "layerName", &self.layer_name);
+        v.value(at, "layerName", layer_name, &LAYER_NAME_OR_ARN);
+        let version_number = v.required(at, "versionNumber", &self.version_number);
+        let _ = version_number;
+        let statement_id = v.required(at, "statementId", &self.statement_id);
+        v.value(at, "statementId", statement_id, &STATEMENT_ID);
+    }
+}
+
+impl Validate for RemovePermissionInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let statement_id = v.required(at, "statementId", &self.statement_id);
+        v.value(at, "statementId", statement_id, &NAMESPACED_STATEMENT_ID);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
         );
     }
 }
@@ -600,6 +1827,73 @@ impl Validate for S3FilesConfig {
     }
 }
 
+impl Show for ScalingConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "ScalingConfig")
+            .member("maximumConcurrency", &self.maximum_concurrency)
+            .end();
+    }
+}
+
+impl Validate for ScalingConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let maximum_concurrency = self.maximum_concurrency.as_ref();
+        v.value(
+            at,
+            "maximumConcurrency",
+            maximum_concurrency,
+            &MAXIMUM_CONCURRENCY,
+        );
+    }
+}
+
+impl Show for SelfManagedEventSource {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "SelfManagedEventSource")
+            .member("endpoints", &self.endpoints)
+            .end();
+    }
+}
+
+impl Validate for SelfManagedEventSource {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let endpoints = self.endpoints.as_ref();
+        v.length(
+            at,
+            "endpoints",
+            endpoints.map(|all| (all, all.len())),
+            &ENDPOINTS,
+        );
+        v.keys(at, "endpoints", endpoints, &END_POINT_TYPE);
+    }
+}
+
+impl Show for SelfManagedKafkaEventSourceConfig {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "SelfManagedKafkaEventSourceConfig")
+            .member("consumerGroupId", &self.consumer_group_id)
+            .member("schemaRegistryConfig", &self.schema_registry_config)
+            .member("consumptionMode", &self.consumption_mode)
+            .end();
+    }
+}
+
+impl Validate for SelfManagedKafkaEventSourceConfig {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let consumer_group_id = self.consumer_group_id.as_ref();
+        v.value(at, "consumerGroupId", consumer_group_id, &URI);
+        let schema_registry_config = self.schema_registry_config.as_ref();
+        v.structure(at, "schemaRegistryConfig", schema_registry_config);
+        let consumption_mode = self.consumption_mode.as_ref();
+        v.value(
+            at,
+            "consumptionMode",
+            consumption_mode,
+            &KAFKA_EVENT_SOURCE_MAPPING_CONSUMPTION_MODE,
+        );
+    }
+}
+
 impl Show for SnapStart {
     fn show(&self, out: &mut String) {
         Structure::new(out, "SnapStart")
@@ -612,6 +1906,24 @@ impl Validate for SnapStart {
     fn validate(&self, v: &mut Validator, at: &Path<'_>) {
         let apply_on = self.apply_on.as_ref();
         v.value(at, "applyOn", apply_on, &SNAP_START_APPLY_ON);
+    }
+}
+
+impl Show for SourceAccessConfiguration {
+    fn show(&self, out: &mut String) {
+        Structure::new(out, "SourceAccessConfiguration")
+            .member("type", &self.type_)
+            .member("uRI", &self.uri)
+            .end();
+    }
+}
+
+impl Validate for SourceAccessConfiguration {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let type_ = self.type_.as_ref();
+        v.value(at, "type", type_, &SOURCE_ACCESS_TYPE);
+        let uri = self.uri.as_ref();
+        v.value(at, "uRI", uri, &URI);
     }
 }
 
@@ -687,6 +1999,130 @@ impl Validate for UpdateAliasInput {
         v.value(at, "description", description, &DESCRIPTION);
         let routing_config = self.routing_config.as_ref();
         v.structure(at, "routingConfig", routing_config);
+    }
+}
+
+impl Validate for UpdateCodeSigningConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let code_signing_config_arn =
+            v.required(at, "codeSigningConfigArn", &self.code_signing_config_arn);
+        v.value(
+            at,
+            "codeSigningConfigArn",
+            code_signing_config_arn,
+            &CODE_SIGNING_CONFIG_ARN,
+        );
+        let description = self.description.as_ref();
+        v.value(at, "description", description, &DESCRIPTION);
+        let allowed_publishers = self.allowed_publishers.as_ref();
+        v.structure(at, "allowedPublishers", allowed_publishers);
+        let code_signing_policies = self.code_signing_policies.as_ref();
+        v.structure(at, "codeSigningPolicies", code_signing_policies);
+    }
+}
+
+impl Validate for UpdateEventSourceMappingInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let uuid = v.required(at, "uUID", &self.uuid);
+        v.value(at, "uUID", uuid, &UUID_STRING);
+        let function_name = self.function_name.as_ref();
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let batch_size = self.batch_size.as_ref();
+        v.value(at, "batchSize", batch_size, &BATCH_SIZE);
+        let filter_criteria = self.filter_criteria.as_ref();
+        v.structure(at, "filterCriteria", filter_criteria);
+        let kms_key_arn = self.kms_key_arn.as_ref();
+        v.value(at, "kMSKeyArn", kms_key_arn, &KMS_KEY_ARN);
+        let metrics_config = self.metrics_config.as_ref();
+        v.structure(at, "metricsConfig", metrics_config);
+        let logging_config = self.logging_config.as_ref();
+        v.structure(at, "loggingConfig", logging_config);
+        let scaling_config = self.scaling_config.as_ref();
+        v.structure(at, "scalingConfig", scaling_config);
+        let maximum_batching_window_in_seconds = self.maximum_batching_window_in_seconds.as_ref();
+        v.value(
+            at,
+            "maximumBatchingWindowInSeconds",
+            maximum_batching_window_in_seconds,
+            &MAXIMUM_BATCHING_WINDOW_IN_SECONDS,
+        );
+        let parallelization_factor = self.parallelization_factor.as_ref();
+        v.value(
+            at,
+            "parallelizationFactor",
+            parallelization_factor,
+            &PARALLELIZATION_FACTOR,
+        );
+        let destination_config = self.destination_config.as_ref();
+        v.structure(at, "destinationConfig", destination_config);
+        let maximum_record_age_in_seconds = self.maximum_record_age_in_seconds.as_ref();
+        v.value(
+            at,
+            "maximumRecordAgeInSeconds",
+            maximum_record_age_in_seconds,
+            &MAXIMUM_RECORD_AGE_IN_SECONDS,
+        );
+        let maximum_retry_attempts = self.maximum_retry_attempts.as_ref();
+        v.value(
+            at,
+            "maximumRetryAttempts",
+            maximum_retry_attempts,
+            &MAXIMUM_RETRY_ATTEMPTS_EVENT_SOURCE_MAPPING,
+        );
+        let tumbling_window_in_seconds = self.tumbling_window_in_seconds.as_ref();
+        v.value(
+            at,
+            "tumblingWindowInSeconds",
+            tumbling_window_in_seconds,
+            &TUMBLING_WINDOW_IN_SECONDS,
+        );
+        let source_access_configurations = self.source_access_configurations.as_ref();
+        v.length(
+            at,
+            "sourceAccessConfigurations",
+            source_access_configurations.map(|all| (all, all.len())),
+            &SOURCE_ACCESS_CONFIGURATIONS,
+        );
+        v.structures(
+            at,
+            "sourceAccessConfigurations",
+            source_access_configurations,
+        );
+        let function_response_types = self.function_response_types.as_ref();
+        v.length(
+            at,
+            "functionResponseTypes",
+            function_response_types.map(|all| (all, all.len())),
+            &FUNCTION_RESPONSE_TYPE_LIST,
+        );
+        v.elements(
+            at,
+            "functionResponseTypes",
+            function_response_types,
+            &FUNCTION_RESPONSE_TYPE,
+        );
+        let amazon_managed_kafka_event_source_config =
+            self.amazon_managed_kafka_event_source_config.as_ref();
+        v.structure(
+            at,
+            "amazonManagedKafkaEventSourceConfig",
+            amazon_managed_kafka_event_source_config,
+        );
+        let self_managed_kafka_event_source_config =
+            self.self_managed_kafka_event_source_config.as_ref();
+        v.structure(
+            at,
+            "selfManagedKafkaEventSourceConfig",
+            self_managed_kafka_event_source_config,
+        );
+        let document_db_event_source_config = self.document_db_event_source_config.as_ref();
+        v.structure(
+            at,
+            "documentDBEventSourceConfig",
+            document_db_event_source_config,
+        );
+        let provisioned_poller_config = self.provisioned_poller_config.as_ref();
+        v.structure(at, "provisionedPollerConfig", provisioned_poller_config);
     }
 }
 
@@ -780,6 +2216,56 @@ impl Validate for UpdateFunctionConfigurationInput {
     }
 }
 
+impl Validate for UpdateFunctionEventInvokeConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(at, "functionName", function_name, &NAMESPACED_FUNCTION_NAME);
+        let qualifier = self.qualifier.as_ref();
+        v.value(
+            at,
+            "qualifier",
+            qualifier,
+            &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        );
+        let maximum_retry_attempts = self.maximum_retry_attempts.as_ref();
+        v.value(
+            at,
+            "maximumRetryAttempts",
+            maximum_retry_attempts,
+            &MAXIMUM_RETRY_ATTEMPTS,
+        );
+        let maximum_event_age_in_seconds = self.maximum_event_age_in_seconds.as_ref();
+        v.value(
+            at,
+            "maximumEventAgeInSeconds",
+            maximum_event_age_in_seconds,
+            &MAXIMUM_EVENT_AGE_IN_SECONDS,
+        );
+        let destination_config = self.destination_config.as_ref();
+        v.structure(at, "destinationConfig", destination_config);
+    }
+}
+
+impl Validate for UpdateFunctionUrlConfigInput {
+    fn validate(&self, v: &mut Validator, at: &Path<'_>) {
+        let function_name = v.required(at, "functionName", &self.function_name);
+        v.value(
+            at,
+            "functionName",
+            function_name,
+            &FUNCTION_URL_FUNCTION_NAME,
+        );
+        let qualifier = self.qualifier.as_ref();
+        v.value(at, "qualifier", qualifier, &FUNCTION_URL_QUALIFIER);
+        let auth_type = self.auth_type.as_ref();
+        v.value(at, "authType", auth_type, &FUNCTION_URL_AUTH_TYPE);
+        let cors = self.cors.as_ref();
+        v.structure(at, "cors", cors);
+        let invoke_mode = self.invoke_mode.as_ref();
+        v.value(at, "invokeMode", invoke_mode, &INVOKE_MODE);
+    }
+}
+
 impl Show for VpcConfig {
     fn show(&self, out: &mut String) {
         Structure::new(out, "VpcConfig")
@@ -816,6 +2302,15 @@ impl Validate for VpcConfig {
     }
 }
 
+static ACTION: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(10000),
+    },
+    pattern: Some(&pattern::ACTION),
+    ..Constraint::NONE
+};
+
 static ADDITIONAL_VERSION: Constraint = Constraint {
     size: Size::Length {
         min: Some(1),
@@ -831,6 +2326,22 @@ static ALIAS: Constraint = Constraint {
         max: Some(128),
     },
     pattern: Some(&pattern::ALIAS),
+    ..Constraint::NONE
+};
+
+static ALLOW_METHODS_LIST: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(6),
+    },
+    ..Constraint::NONE
+};
+
+static ALLOW_ORIGINS_LIST: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(100),
+    },
     ..Constraint::NONE
 };
 
@@ -853,6 +2364,23 @@ static ARCHITECTURES_LIST: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static ARN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(10000),
+    },
+    pattern: Some(&pattern::ARN),
+    ..Constraint::NONE
+};
+
+static BATCH_SIZE: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(10000),
+    },
+    ..Constraint::NONE
+};
+
 static CAPACITY_PROVIDER_ARN: Constraint = Constraint {
     size: Size::Length {
         min: Some(1),
@@ -871,11 +2399,43 @@ static CODE_SIGNING_CONFIG_ARN: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static CODE_SIGNING_POLICY: Constraint = Constraint {
+    one_of: Some(super::enums::CodeSigningPolicy::VALUES),
+    ..Constraint::NONE
+};
+
+static COLLECTION_NAME: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(57),
+    },
+    pattern: Some(&pattern::COLLECTION_NAME),
+    ..Constraint::NONE
+};
+
+static DATABASE_NAME: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(63),
+    },
+    pattern: Some(&pattern::DATABASE_NAME),
+    ..Constraint::NONE
+};
+
 static DESCRIPTION: Constraint = Constraint {
     size: Size::Length {
         min: Some(0),
         max: Some(256),
     },
+    ..Constraint::NONE
+};
+
+static DESTINATION_ARN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(350),
+    },
+    pattern: Some(&pattern::DESTINATION_ARN),
     ..Constraint::NONE
 };
 
@@ -893,6 +2453,19 @@ static DURABLE_EXECUTION_NAME: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static END_POINT_TYPE: Constraint = Constraint {
+    one_of: Some(super::enums::EndPointType::VALUES),
+    ..Constraint::NONE
+};
+
+static ENDPOINTS: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(2),
+    },
+    ..Constraint::NONE
+};
+
 static ENVIRONMENT_VARIABLE_NAME: Constraint = Constraint {
     pattern: Some(&pattern::ENVIRONMENT_VARIABLE_NAME),
     sensitive: true,
@@ -904,6 +2477,38 @@ static EPHEMERAL_STORAGE_SIZE: Constraint = Constraint {
         min: Some(512),
         max: Some(32768),
     },
+    ..Constraint::NONE
+};
+
+static EVENT_SOURCE_MAPPING_METRIC: Constraint = Constraint {
+    one_of: Some(super::enums::EventSourceMappingMetric::VALUES),
+    ..Constraint::NONE
+};
+
+static EVENT_SOURCE_MAPPING_METRIC_LIST: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(3),
+    },
+    ..Constraint::NONE
+};
+
+static EVENT_SOURCE_MAPPING_SYSTEM_LOG_LEVEL: Constraint = Constraint {
+    one_of: Some(super::enums::EventSourceMappingSystemLogLevel::VALUES),
+    ..Constraint::NONE
+};
+
+static EVENT_SOURCE_POSITION: Constraint = Constraint {
+    one_of: Some(&["LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"]),
+    ..Constraint::NONE
+};
+
+static EVENT_SOURCE_TOKEN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(256),
+    },
+    pattern: Some(&pattern::EVENT_SOURCE_TOKEN),
     ..Constraint::NONE
 };
 
@@ -940,12 +2545,30 @@ static FILE_SYSTEM_CONFIG_LIST: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static FULL_DOCUMENT: Constraint = Constraint {
+    one_of: Some(super::enums::FullDocument::VALUES),
+    ..Constraint::NONE
+};
+
 static FUNCTION_NAME: Constraint = Constraint {
     size: Size::Length {
         min: Some(1),
         max: Some(140),
     },
     pattern: Some(&pattern::FUNCTION_NAME),
+    ..Constraint::NONE
+};
+
+static FUNCTION_RESPONSE_TYPE: Constraint = Constraint {
+    one_of: Some(super::enums::FunctionResponseType::VALUES),
+    ..Constraint::NONE
+};
+
+static FUNCTION_RESPONSE_TYPE_LIST: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(1),
+    },
     ..Constraint::NONE
 };
 
@@ -963,6 +2586,37 @@ static FUNCTION_RUNTIME_ARN: Constraint = Constraint {
         max: Some(2048),
     },
     pattern: Some(&pattern::FUNCTION_RUNTIME_ARN),
+    ..Constraint::NONE
+};
+
+static FUNCTION_SCALING_CONFIG_EXECUTION_ENVIRONMENTS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(0),
+        max: Some(15000),
+    },
+    ..Constraint::NONE
+};
+
+static FUNCTION_URL_AUTH_TYPE: Constraint = Constraint {
+    one_of: Some(super::enums::FunctionUrlAuthType::VALUES),
+    ..Constraint::NONE
+};
+
+static FUNCTION_URL_FUNCTION_NAME: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(140),
+    },
+    pattern: Some(&pattern::FUNCTION_URL_FUNCTION_NAME),
+    ..Constraint::NONE
+};
+
+static FUNCTION_URL_QUALIFIER: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(128),
+    },
+    pattern: Some(&pattern::FUNCTION_URL_QUALIFIER),
     ..Constraint::NONE
 };
 
@@ -985,8 +2639,30 @@ static HANDLER: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static HEADER: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(1024),
+    },
+    pattern: Some(&pattern::HEADER),
+    ..Constraint::NONE
+};
+
+static HEADERS_LIST: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(100),
+    },
+    ..Constraint::NONE
+};
+
 static INVOCATION_TYPE: Constraint = Constraint {
     one_of: Some(super::enums::InvocationType::VALUES),
+    ..Constraint::NONE
+};
+
+static INVOKE_MODE: Constraint = Constraint {
+    one_of: Some(super::enums::InvokeMode::VALUES),
     ..Constraint::NONE
 };
 
@@ -999,12 +2675,64 @@ static KMS_KEY_ARN: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static KAFKA_EVENT_SOURCE_MAPPING_CONSUMPTION_MODE: Constraint = Constraint {
+    one_of: Some(super::enums::KafkaEventSourceMappingConsumptionMode::VALUES),
+    ..Constraint::NONE
+};
+
+static KAFKA_SCHEMA_REGISTRY_AUTH_TYPE: Constraint = Constraint {
+    one_of: Some(super::enums::KafkaSchemaRegistryAuthType::VALUES),
+    ..Constraint::NONE
+};
+
+static KAFKA_SCHEMA_VALIDATION_ATTRIBUTE: Constraint = Constraint {
+    one_of: Some(super::enums::KafkaSchemaValidationAttribute::VALUES),
+    ..Constraint::NONE
+};
+
+static LAYER_NAME_OR_ARN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(2048),
+    },
+    pattern: Some(&pattern::LAYER_NAME_OR_ARN),
+    ..Constraint::NONE
+};
+
+static LAYER_PERMISSION_ALLOWED_ACTION: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(22),
+    },
+    pattern: Some(&pattern::LAYER_PERMISSION_ALLOWED_ACTION),
+    ..Constraint::NONE
+};
+
+static LAYER_PERMISSION_ALLOWED_PRINCIPAL: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(10000),
+    },
+    pattern: Some(&pattern::LAYER_PERMISSION_ALLOWED_PRINCIPAL),
+    ..Constraint::NONE
+};
+
 static LAYER_VERSION_ARN: Constraint = Constraint {
     size: Size::Length {
         min: Some(1),
         max: Some(2048),
     },
     pattern: Some(&pattern::LAYER_VERSION_ARN),
+    not_null: true,
+    ..Constraint::NONE
+};
+
+static LICENSE_INFO: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(512),
+    },
+    pattern: Some(&pattern::LICENSE_INFO),
     ..Constraint::NONE
 };
 
@@ -1045,9 +2773,105 @@ static MASTER_REGION: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static MAX_AGE: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(0),
+        max: Some(86400),
+    },
+    ..Constraint::NONE
+};
+
+static MAX_FUNCTION_EVENT_INVOKE_CONFIG_LIST_ITEMS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(50),
+    },
+    ..Constraint::NONE
+};
+
+static MAX_ITEMS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(50),
+    },
+    ..Constraint::NONE
+};
+
+static MAX_LAYER_LIST_ITEMS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(50),
+    },
+    ..Constraint::NONE
+};
+
 static MAX_LIST_ITEMS: Constraint = Constraint {
     size: Size::Range {
         min: Some(1),
+        max: Some(10000),
+    },
+    ..Constraint::NONE
+};
+
+static MAX_PROVISIONED_CONCURRENCY_CONFIG_LIST_ITEMS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(50),
+    },
+    ..Constraint::NONE
+};
+
+static MAXIMUM_BATCHING_WINDOW_IN_SECONDS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(0),
+        max: Some(300),
+    },
+    ..Constraint::NONE
+};
+
+static MAXIMUM_CONCURRENCY: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(2),
+        max: Some(1000),
+    },
+    ..Constraint::NONE
+};
+
+static MAXIMUM_EVENT_AGE_IN_SECONDS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(60),
+        max: Some(21600),
+    },
+    ..Constraint::NONE
+};
+
+static MAXIMUM_NUMBER_OF_POLLERS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(10000),
+    },
+    ..Constraint::NONE
+};
+
+static MAXIMUM_RECORD_AGE_IN_SECONDS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(-1),
+        max: Some(604800),
+    },
+    ..Constraint::NONE
+};
+
+static MAXIMUM_RETRY_ATTEMPTS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(0),
+        max: Some(2),
+    },
+    ..Constraint::NONE
+};
+
+static MAXIMUM_RETRY_ATTEMPTS_EVENT_SOURCE_MAPPING: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(-1),
         max: Some(10000),
     },
     ..Constraint::NONE
@@ -1061,12 +2885,38 @@ static MEMORY_SIZE: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static METHOD: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(6),
+    },
+    pattern: Some(&pattern::METHOD),
+    ..Constraint::NONE
+};
+
+static MINIMUM_NUMBER_OF_POLLERS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(200),
+    },
+    ..Constraint::NONE
+};
+
 static NAMESPACED_FUNCTION_NAME: Constraint = Constraint {
     size: Size::Length {
         min: Some(1),
         max: Some(256),
     },
     pattern: Some(&pattern::NAMESPACED_FUNCTION_NAME),
+    ..Constraint::NONE
+};
+
+static NAMESPACED_STATEMENT_ID: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(100),
+    },
+    pattern: Some(&pattern::NAMESPACED_STATEMENT_ID),
     ..Constraint::NONE
 };
 
@@ -1079,8 +2929,43 @@ static NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static ORGANIZATION_ID: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(34),
+    },
+    pattern: Some(&pattern::ORGANIZATION_ID),
+    ..Constraint::NONE
+};
+
+static ORIGIN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(253),
+    },
+    pattern: Some(&pattern::ORIGIN),
+    ..Constraint::NONE
+};
+
 static PACKAGE_TYPE: Constraint = Constraint {
     one_of: Some(super::enums::PackageType::VALUES),
+    ..Constraint::NONE
+};
+
+static PARALLELIZATION_FACTOR: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: Some(10),
+    },
+    ..Constraint::NONE
+};
+
+static PATTERN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(4096),
+    },
+    pattern: Some(&pattern::PATTERN),
     ..Constraint::NONE
 };
 
@@ -1088,6 +2973,98 @@ static PER_EXECUTION_ENVIRONMENT_MAX_CONCURRENCY: Constraint = Constraint {
     size: Size::Range {
         min: Some(1),
         max: Some(1600),
+    },
+    ..Constraint::NONE
+};
+
+static POLICY_RESOURCE_ARN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(512),
+    },
+    pattern: Some(&pattern::POLICY_RESOURCE_ARN),
+    ..Constraint::NONE
+};
+
+static POSITIVE_INTEGER: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(1),
+        max: None,
+    },
+    ..Constraint::NONE
+};
+
+static PRINCIPAL: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(2048),
+    },
+    pattern: Some(&pattern::PRINCIPAL),
+    ..Constraint::NONE
+};
+
+static PRINCIPAL_ORG_ID: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(12),
+        max: Some(34),
+    },
+    pattern: Some(&pattern::PRINCIPAL_ORG_ID),
+    ..Constraint::NONE
+};
+
+static PROVISIONED_POLLER_GROUP_NAME: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(128),
+    },
+    pattern: Some(&pattern::PROVISIONED_POLLER_GROUP_NAME),
+    ..Constraint::NONE
+};
+
+static PUBLISHED_FUNCTION_QUALIFIER: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(128),
+    },
+    pattern: Some(&pattern::PUBLISHED_FUNCTION_QUALIFIER),
+    ..Constraint::NONE
+};
+
+static QUALIFIER: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(128),
+    },
+    pattern: Some(&pattern::QUALIFIER),
+    ..Constraint::NONE
+};
+
+static QUEUE: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(1000),
+    },
+    pattern: Some(&pattern::QUEUE),
+    ..Constraint::NONE
+};
+
+static QUEUES: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(1),
+    },
+    ..Constraint::NONE
+};
+
+static RECURSIVE_LOOP: Constraint = Constraint {
+    one_of: Some(super::enums::RecursiveLoop::VALUES),
+    ..Constraint::NONE
+};
+
+static RESERVED_CONCURRENT_EXECUTIONS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(0),
+        max: None,
     },
     ..Constraint::NONE
 };
@@ -1101,11 +3078,34 @@ static RESOURCE_ARN: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static RESOURCE_POLICY: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(20480),
+    },
+    pattern: Some(&pattern::RESOURCE_POLICY),
+    ..Constraint::NONE
+};
+
+static RESPONSE_STREAMING_INVOCATION_TYPE: Constraint = Constraint {
+    one_of: Some(super::enums::ResponseStreamingInvocationType::VALUES),
+    ..Constraint::NONE
+};
+
 static RETENTION_PERIOD_IN_DAYS: Constraint = Constraint {
     size: Size::Range {
         min: Some(1),
         max: Some(90),
     },
+    ..Constraint::NONE
+};
+
+static REVISION_ID: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(36),
+        max: Some(36),
+    },
+    pattern: Some(&pattern::REVISION_ID),
     ..Constraint::NONE
 };
 
@@ -1115,6 +3115,77 @@ static ROLE_ARN: Constraint = Constraint {
         max: Some(10000),
     },
     pattern: Some(&pattern::ROLE_ARN),
+    ..Constraint::NONE
+};
+
+static RUNTIME: Constraint = Constraint {
+    one_of: Some(&[
+        "ruby3.5",
+        "ruby2.6",
+        "dotnetcore1.0",
+        "python3.7",
+        "nodejs8.10",
+        "nasa",
+        "ruby2.7",
+        "python2.7-greengrass",
+        "dotnetcore2.0",
+        "python3.8",
+        "java21",
+        "dotnet6",
+        "dotnetcore2.1",
+        "python3.9",
+        "java11",
+        "nodejs6.10",
+        "provided",
+        "dotnetcore3.1",
+        "dotnet8",
+        "java25",
+        "java17",
+        "nodejs",
+        "nodejs4.3",
+        "java8.al2",
+        "go1.x",
+        "dotnet10",
+        "nodejs20.x",
+        "go1.9",
+        "byol",
+        "nodejs10.x",
+        "provided.al2023",
+        "nodejs22.x",
+        "python3.10",
+        "java8",
+        "nodejs12.x",
+        "python3.11",
+        "nodejs24.x",
+        "nodejs8.x",
+        "python3.12",
+        "nodejs14.x",
+        "nodejs8.9",
+        "nodejs26.x",
+        "python3.13",
+        "python3.14",
+        "nodejs16.x",
+        "python3.15",
+        "provided.al2",
+        "nodejs4.3-edge",
+        "nodejs18.x",
+        "ruby3.2",
+        "python3.4",
+        "ruby3.3",
+        "ruby3.4",
+        "ruby2.5",
+        "python3.6",
+        "python2.7",
+    ]),
+    ..Constraint::NONE
+};
+
+static RUNTIME_VERSION_ARN: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(26),
+        max: Some(2048),
+    },
+    pattern: Some(&pattern::RUNTIME_VERSION_ARN),
     ..Constraint::NONE
 };
 
@@ -1150,6 +3221,20 @@ static S3_OBJECT_VERSION: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static SCHEMA_REGISTRY_EVENT_RECORD_FORMAT: Constraint = Constraint {
+    one_of: Some(super::enums::SchemaRegistryEventRecordFormat::VALUES),
+    ..Constraint::NONE
+};
+
+static SCHEMA_REGISTRY_URI: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(10000),
+    },
+    pattern: Some(&pattern::SCHEMA_REGISTRY_URI),
+    ..Constraint::NONE
+};
+
 static SECURITY_GROUP_ID: Constraint = Constraint {
     size: Size::Length {
         min: Some(0),
@@ -1167,8 +3252,47 @@ static SECURITY_GROUP_IDS: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static SIGNING_PROFILE_VERSION_ARNS: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(20),
+    },
+    ..Constraint::NONE
+};
+
 static SNAP_START_APPLY_ON: Constraint = Constraint {
     one_of: Some(super::enums::SnapStartApplyOn::VALUES),
+    ..Constraint::NONE
+};
+
+static SOURCE_ACCESS_CONFIGURATIONS: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(23),
+    },
+    ..Constraint::NONE
+};
+
+static SOURCE_ACCESS_TYPE: Constraint = Constraint {
+    one_of: Some(super::enums::SourceAccessType::VALUES),
+    ..Constraint::NONE
+};
+
+static SOURCE_OWNER: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(0),
+        max: Some(12),
+    },
+    pattern: Some(&pattern::SOURCE_OWNER),
+    ..Constraint::NONE
+};
+
+static STATEMENT_ID: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(100),
+    },
+    pattern: Some(&pattern::STATEMENT_ID),
     ..Constraint::NONE
 };
 
@@ -1251,8 +3375,64 @@ static TIMEOUT: Constraint = Constraint {
     ..Constraint::NONE
 };
 
+static TOPIC: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(249),
+    },
+    pattern: Some(&pattern::TOPIC),
+    ..Constraint::NONE
+};
+
+static TOPICS: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(1),
+    },
+    ..Constraint::NONE
+};
+
 static TRACING_MODE: Constraint = Constraint {
     one_of: Some(super::enums::TracingMode::VALUES),
+    ..Constraint::NONE
+};
+
+static TUMBLING_WINDOW_IN_SECONDS: Constraint = Constraint {
+    size: Size::Range {
+        min: Some(0),
+        max: Some(900),
+    },
+    ..Constraint::NONE
+};
+
+static URI: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(200),
+    },
+    pattern: Some(&pattern::URI),
+    ..Constraint::NONE
+};
+
+static UUID_STRING: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(36),
+        max: Some(36),
+    },
+    ..Constraint::NONE
+};
+
+static UNQUALIFIED_FUNCTION_NAME: Constraint = Constraint {
+    size: Size::Length {
+        min: Some(1),
+        max: Some(140),
+    },
+    pattern: Some(&pattern::UNQUALIFIED_FUNCTION_NAME),
+    ..Constraint::NONE
+};
+
+static UPDATE_RUNTIME_ON: Constraint = Constraint {
+    one_of: Some(super::enums::UpdateRuntimeOn::VALUES),
     ..Constraint::NONE
 };
 
@@ -1285,11 +3465,21 @@ static WORKING_DIRECTORY: Constraint = Constraint {
 pub(super) mod pattern {
     use crate::validation::Pattern;
 
+    pub static ACTION: Pattern = Pattern::new(
+        r"(lambda:[*]|lambda:[a-zA-Z]+|[*])",
+        r"(lambda:[*]|lambda:[a-zA-Z]+|[*])",
+    );
+
     pub static ADDITIONAL_VERSION: Pattern = Pattern::new(r"[0-9]+", r"[0-9]+");
 
     pub static ALIAS: Pattern = Pattern::new(
         r"(?!^[0-9]+$)([a-zA-Z0-9-_]+)",
         r"(?!^[0-9]+$)([a-zA-Z0-9-_]+)",
+    );
+
+    pub static ARN: Pattern = Pattern::new(
+        r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)",
+        r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1})?:([0-9]{12})?:(.*)",
     );
 
     pub static CAPACITY_PROVIDER_ARN: Pattern = Pattern::new(
@@ -1302,10 +3492,24 @@ pub(super) mod pattern {
         r"arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:[0-9]{12}:code-signing-config:csc-[a-z0-9]{17}",
     );
 
+    pub static COLLECTION_NAME: Pattern = Pattern::new(
+        r"(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)",
+        r"(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)",
+    );
+
+    pub static DATABASE_NAME: Pattern = Pattern::new(r"[^ /\.$\x22]*", r"[^ /\.$\x22]*");
+
+    pub static DESTINATION_ARN: Pattern = Pattern::new(
+        r"$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)",
+        r"$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1})?:([0-9]{12})?:(.*)",
+    );
+
     pub static DURABLE_EXECUTION_NAME: Pattern = Pattern::new(r"[a-zA-Z0-9-_]+", r"[a-zA-Z0-9-_]+");
 
     pub static ENVIRONMENT_VARIABLE_NAME: Pattern =
         Pattern::new(r"[a-zA-Z]([a-zA-Z0-9_])+", r"[a-zA-Z]([a-zA-Z0-9_])+");
+
+    pub static EVENT_SOURCE_TOKEN: Pattern = Pattern::new(r"[a-zA-Z0-9._\-]+", r"[a-zA-Z0-9._\-]+");
 
     pub static FILE_SYSTEM_ARN: Pattern = Pattern::new(
         r"arn:aws[a-zA-Z-]*:elasticfilesystem:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:access-point/fsap-[a-f0-9]{17}$|^arn:aws[-a-z]*:s3files:[0-9a-z-:]+:file-system/fs-[0-9a-f]{17,40}/access-point/fsap-[0-9a-f]{17,40}",
@@ -1322,17 +3526,44 @@ pub(super) mod pattern {
         r"arn:[a-z-]+:lambda:[a-z0-9-]+:[0-9]{12}:runtime/.+",
     );
 
+    pub static FUNCTION_URL_FUNCTION_NAME: Pattern = Pattern::new(
+        r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]{1,64})(:((?!\d+$)[0-9a-zA-Z-_]+))?",
+        r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:)?([0-9]{12}:)?(function:)?([a-zA-Z0-9-_]{1,64})(:((?![0-9]+$)[0-9a-zA-Z-_]+))?",
+    );
+
+    pub static FUNCTION_URL_QUALIFIER: Pattern = Pattern::new(
+        r"((?!^\d+$)^[0-9a-zA-Z-_]+$)",
+        r"((?!^[0-9]+$)^[0-9a-zA-Z-_]+$)",
+    );
+
     pub static HANDLER: Pattern = Pattern::new(r"[^\s]+", r"[^ \t\n\x0B\f\r]+");
+
+    pub static HEADER: Pattern = Pattern::new(r".*", r".*");
 
     pub static KMS_KEY_ARN: Pattern = Pattern::new(
         r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()",
         r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()",
     );
 
+    pub static LAYER_NAME_OR_ARN: Pattern = Pattern::new(
+        r"(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]{1,140}|[a-zA-Z0-9-_]{1,140})",
+        r"(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:[0-9]{12}:layer:[a-zA-Z0-9-_]{1,140}|[a-zA-Z0-9-_]{1,140})",
+    );
+
+    pub static LAYER_PERMISSION_ALLOWED_ACTION: Pattern =
+        Pattern::new(r"lambda:GetLayerVersion", r"lambda:GetLayerVersion");
+
+    pub static LAYER_PERMISSION_ALLOWED_PRINCIPAL: Pattern = Pattern::new(
+        r"\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root",
+        r"[0-9]{12}|\*|arn:(aws[a-zA-Z-]*):iam::[0-9]{12}:root",
+    );
+
     pub static LAYER_VERSION_ARN: Pattern = Pattern::new(
-        r"((arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+))",
+        r"(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+)",
         r"((arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:[0-9]{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+))",
     );
+
+    pub static LICENSE_INFO: Pattern = Pattern::new(r".*", r".*");
 
     pub static LOCAL_MOUNT_PATH: Pattern =
         Pattern::new(r"/mnt/[a-zA-Z0-9-_.]+", r"/mnt/[a-zA-Z0-9-_.]+");
@@ -1344,24 +3575,69 @@ pub(super) mod pattern {
         r"ALL|(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}",
     );
 
+    pub static METHOD: Pattern = Pattern::new(r".*", r".*");
+
     pub static NAMESPACED_FUNCTION_NAME: Pattern = Pattern::new(
         r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?",
         r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:)?([0-9]{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?",
     );
+
+    pub static NAMESPACED_STATEMENT_ID: Pattern =
+        Pattern::new(r"([a-zA-Z0-9-_.]+)", r"([a-zA-Z0-9-_.]+)");
 
     pub static NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER: Pattern = Pattern::new(
         r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+",
         r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+",
     );
 
+    pub static ORGANIZATION_ID: Pattern = Pattern::new(r"o-[a-z0-9]{10,32}", r"o-[a-z0-9]{10,32}");
+
+    pub static ORIGIN: Pattern = Pattern::new(r".*", r".*");
+
+    pub static PATTERN: Pattern = Pattern::new(r"[\s\S]*", r"[ \t\n\x0B\f\r[^ \t\n\x0B\f\r]]*");
+
+    pub static POLICY_RESOURCE_ARN: Pattern = Pattern::new(
+        r"arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_])+)?|runtime/[a-zA-Z0-9-_./]+)",
+        r"arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:[0-9]{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_])+)?|runtime/[a-zA-Z0-9-_./]+)",
+    );
+
+    pub static PRINCIPAL: Pattern = Pattern::new(r"[^\s]+", r"[^ \t\n\x0B\f\r]+");
+
+    pub static PRINCIPAL_ORG_ID: Pattern = Pattern::new(r"o-[a-z0-9]{10,32}", r"o-[a-z0-9]{10,32}");
+
+    pub static PROVISIONED_POLLER_GROUP_NAME: Pattern =
+        Pattern::new(r"[a-zA-Z0-9-_]*", r"[a-zA-Z0-9-_]*");
+
+    pub static PUBLISHED_FUNCTION_QUALIFIER: Pattern = Pattern::new(
+        r"(\$LATEST\.PUBLISHED|[0-9]+)",
+        r"(\$LATEST\.PUBLISHED|[0-9]+)",
+    );
+
+    pub static QUALIFIER: Pattern = Pattern::new(r"(|[a-zA-Z0-9$_-]+)", r"(|[a-zA-Z0-9$_-]+)");
+
+    pub static QUEUE: Pattern = Pattern::new(r"[\s\S]*", r"[ \t\n\x0B\f\r[^ \t\n\x0B\f\r]]*");
+
     pub static RESOURCE_ARN: Pattern = Pattern::new(
         r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()",
         r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()",
     );
 
+    pub static RESOURCE_POLICY: Pattern =
+        Pattern::new(r"[\s\S]+", r"[ \t\n\x0B\f\r[^ \t\n\x0B\f\r]]+");
+
+    pub static REVISION_ID: Pattern = Pattern::new(
+        r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    );
+
     pub static ROLE_ARN: Pattern = Pattern::new(
         r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+",
         r"arn:(aws[a-zA-Z-]*)?:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+",
+    );
+
+    pub static RUNTIME_VERSION_ARN: Pattern = Pattern::new(
+        r"((arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}::runtime:.+)|(arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:runtime/[A-Za-z0-9_.-]{1,128}/version/[A-Za-z0-9_.-]{1,128}))",
+        r"((arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}::runtime:.+)|(arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:[0-9]{12}:runtime/[A-Za-z0-9_.-]{1,128}/version/[A-Za-z0-9_.-]{1,128}))",
     );
 
     pub static S3_BUCKET: Pattern =
@@ -1371,7 +3647,14 @@ pub(super) mod pattern {
 
     pub static S3_OBJECT_VERSION: Pattern = Pattern::new(r".*", r".*");
 
+    pub static SCHEMA_REGISTRY_URI: Pattern =
+        Pattern::new(r"[a-zA-Z0-9-\/*:_+=.@-]*", r"[a-zA-Z0-9-\/*:_+=.@-]*");
+
     pub static SECURITY_GROUP_ID: Pattern = Pattern::new(r"sg-[0-9a-zA-Z]*", r"sg-[0-9a-zA-Z]*");
+
+    pub static SOURCE_OWNER: Pattern = Pattern::new(r"\d{12}", r"[0-9]{12}");
+
+    pub static STATEMENT_ID: Pattern = Pattern::new(r"([a-zA-Z0-9-_]+)", r"([a-zA-Z0-9-_]+)");
 
     pub static SUBNET_ID: Pattern = Pattern::new(r"subnet-[0-9a-z]*", r"subnet-[0-9a-z]*");
 
@@ -1393,6 +3676,16 @@ pub(super) mod pattern {
     pub static TENANT_ID: Pattern =
         Pattern::new(r"[a-zA-Z0-9\._:\/=+\-@ ]+", r"[a-zA-Z0-9\._:\/=+\-@ ]+");
 
+    pub static TOPIC: Pattern = Pattern::new(r"[^.]([a-zA-Z0-9\-_.]+)", r"[^.]([a-zA-Z0-9\-_.]+)");
+
+    pub static URI: Pattern =
+        Pattern::new(r"[ a-zA-Z0-9-\/*:_+=.@-]*", r"[ a-zA-Z0-9-\/*:_+=.@-]*");
+
+    pub static UNQUALIFIED_FUNCTION_NAME: Pattern = Pattern::new(
+        r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)",
+        r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-[0-9]{1}:)?([0-9]{12}:)?(function:)?([a-zA-Z0-9-_]+)",
+    );
+
     pub static VERSION_WITH_LATEST_PUBLISHED: Pattern = Pattern::new(
         r"(\$LATEST(\.PUBLISHED)?|[0-9]+)",
         r"(\$LATEST(\.PUBLISHED)?|[0-9]+)",
@@ -1400,34 +3693,68 @@ pub(super) mod pattern {
 
     #[cfg(test)]
     pub static ALL: &[&Pattern] = &[
+        &ACTION,
         &ADDITIONAL_VERSION,
         &ALIAS,
+        &ARN,
         &CAPACITY_PROVIDER_ARN,
         &CODE_SIGNING_CONFIG_ARN,
+        &COLLECTION_NAME,
+        &DATABASE_NAME,
+        &DESTINATION_ARN,
         &DURABLE_EXECUTION_NAME,
         &ENVIRONMENT_VARIABLE_NAME,
+        &EVENT_SOURCE_TOKEN,
         &FILE_SYSTEM_ARN,
         &FUNCTION_NAME,
         &FUNCTION_RUNTIME_ARN,
+        &FUNCTION_URL_FUNCTION_NAME,
+        &FUNCTION_URL_QUALIFIER,
         &HANDLER,
+        &HEADER,
         &KMS_KEY_ARN,
+        &LAYER_NAME_OR_ARN,
+        &LAYER_PERMISSION_ALLOWED_ACTION,
+        &LAYER_PERMISSION_ALLOWED_PRINCIPAL,
         &LAYER_VERSION_ARN,
+        &LICENSE_INFO,
         &LOCAL_MOUNT_PATH,
         &LOG_GROUP,
         &MASTER_REGION,
+        &METHOD,
         &NAMESPACED_FUNCTION_NAME,
+        &NAMESPACED_STATEMENT_ID,
         &NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER,
+        &ORGANIZATION_ID,
+        &ORIGIN,
+        &PATTERN,
+        &POLICY_RESOURCE_ARN,
+        &PRINCIPAL,
+        &PRINCIPAL_ORG_ID,
+        &PROVISIONED_POLLER_GROUP_NAME,
+        &PUBLISHED_FUNCTION_QUALIFIER,
+        &QUALIFIER,
+        &QUEUE,
         &RESOURCE_ARN,
+        &RESOURCE_POLICY,
+        &REVISION_ID,
         &ROLE_ARN,
+        &RUNTIME_VERSION_ARN,
         &S3_BUCKET,
         &S3_KEY,
         &S3_OBJECT_VERSION,
+        &SCHEMA_REGISTRY_URI,
         &SECURITY_GROUP_ID,
+        &SOURCE_OWNER,
+        &STATEMENT_ID,
         &SUBNET_ID,
         &TAG_KEY,
         &TAG_VALUE,
         &TAGGABLE_RESOURCE,
         &TENANT_ID,
+        &TOPIC,
+        &URI,
+        &UNQUALIFIED_FUNCTION_NAME,
         &VERSION_WITH_LATEST_PUBLISHED,
     ];
 }

@@ -20,11 +20,60 @@ X8664 = "x86_64",
 Arm64 = "arm64",
 } }
 
+string_enum! { /// `CodeSigningPolicy`.
+CodeSigningPolicy {
+Warn = "Warn",
+Enforce = "Enforce",
+} }
+
 string_enum! { /// `DirectS3Read`.
 DirectS3Read {
 Enabled = "ENABLED",
 Disabled = "DISABLED",
 Auto = "AUTO",
+} }
+
+string_enum! { /// `EndPointType`.
+EndPointType {
+KafkaBootstrapServers = "KAFKA_BOOTSTRAP_SERVERS",
+} }
+
+string_enum! { /// `EventSourceMappingMetric`.
+EventSourceMappingMetric {
+EventCount = "EventCount",
+ErrorCount = "ErrorCount",
+KafkaMetrics = "KafkaMetrics",
+} }
+
+string_enum! { /// `EventSourceMappingSystemLogLevel`.
+EventSourceMappingSystemLogLevel {
+Debug = "DEBUG",
+Info = "INFO",
+Warn = "WARN",
+} }
+
+string_enum! { /// `EventSourcePosition`.
+EventSourcePosition {
+TrimHorizon = "TRIM_HORIZON",
+Latest = "LATEST",
+AtTimestamp = "AT_TIMESTAMP",
+} }
+
+string_enum! { /// `FullDocument`.
+FullDocument {
+UpdateLookup = "UpdateLookup",
+Default = "Default",
+} }
+
+string_enum! { /// `FunctionResponseType`.
+FunctionResponseType {
+ReportBatchItemFailures = "ReportBatchItemFailures",
+} }
+
+string_enum! { /// `FunctionUrlAuthType`.
+FunctionUrlAuthType {
+None = "NONE",
+AwsIam = "AWS_IAM",
 } }
 
 string_enum! { /// `FunctionVersion`.
@@ -42,6 +91,32 @@ InvocationType {
 Event = "Event",
 RequestResponse = "RequestResponse",
 DryRun = "DryRun",
+} }
+
+string_enum! { /// `InvokeMode`.
+InvokeMode {
+Buffered = "BUFFERED",
+ResponseStream = "RESPONSE_STREAM",
+} }
+
+string_enum! { /// `KafkaEventSourceMappingConsumptionMode`.
+KafkaEventSourceMappingConsumptionMode {
+Stream = "Stream",
+Queue = "Queue",
+} }
+
+string_enum! { /// `KafkaSchemaRegistryAuthType`.
+KafkaSchemaRegistryAuthType {
+BasicAuth = "BASIC_AUTH",
+ClientCertificateTlsAuth = "CLIENT_CERTIFICATE_TLS_AUTH",
+ServerRootCaCertificate = "SERVER_ROOT_CA_CERTIFICATE",
+OauthbearerAuth = "OAUTHBEARER_AUTH",
+} }
+
+string_enum! { /// `KafkaSchemaValidationAttribute`.
+KafkaSchemaValidationAttribute {
+Key = "KEY",
+Value = "VALUE",
 } }
 
 string_enum! { /// `LastUpdateStatus`.
@@ -110,6 +185,25 @@ Zip = "Zip",
 Image = "Image",
 } }
 
+string_enum! { /// `ProvisionedConcurrencyStatusEnum`.
+ProvisionedConcurrencyStatusEnum {
+InProgress = "IN_PROGRESS",
+Ready = "READY",
+Failed = "FAILED",
+} }
+
+string_enum! { /// `RecursiveLoop`.
+RecursiveLoop {
+Allow = "Allow",
+Terminate = "Terminate",
+} }
+
+string_enum! { /// `ResponseStreamingInvocationType`.
+ResponseStreamingInvocationType {
+RequestResponse = "RequestResponse",
+DryRun = "DryRun",
+} }
+
 string_enum! { /// `Runtime`.
 Runtime {
 Nodejs = "nodejs",
@@ -172,6 +266,12 @@ Copy = "COPY",
 Reference = "REFERENCE",
 } }
 
+string_enum! { /// `SchemaRegistryEventRecordFormat`.
+SchemaRegistryEventRecordFormat {
+Json = "JSON",
+Source = "SOURCE",
+} }
+
 string_enum! { /// `SnapStartApplyOn`.
 SnapStartApplyOn {
 PublishedVersions = "PublishedVersions",
@@ -182,6 +282,25 @@ string_enum! { /// `SnapStartOptimizationStatus`.
 SnapStartOptimizationStatus {
 On = "On",
 Off = "Off",
+} }
+
+string_enum! { /// `SourceAccessType`.
+SourceAccessType {
+BasicAuth = "BASIC_AUTH",
+VpcSubnet = "VPC_SUBNET",
+VpcSecurityGroup = "VPC_SECURITY_GROUP",
+SaslScram512Auth = "SASL_SCRAM_512_AUTH",
+SaslScram256Auth = "SASL_SCRAM_256_AUTH",
+VirtualHost = "VIRTUAL_HOST",
+ClientCertificateTlsAuth = "CLIENT_CERTIFICATE_TLS_AUTH",
+ServerRootCaCertificate = "SERVER_ROOT_CA_CERTIFICATE",
+OauthbearerAuth = "OAUTHBEARER_AUTH",
+OauthbearerScope = "OAUTHBEARER_SCOPE",
+OauthbearerAudience = "OAUTHBEARER_AUDIENCE",
+OauthbearerLogicalCluster = "OAUTHBEARER_LOGICAL_CLUSTER",
+OauthbearerIdentityPool = "OAUTHBEARER_IDENTITY_POOL",
+IamAuth = "IAM_AUTH",
+IamOauthbearerAuth = "IAM_OAUTHBEARER_AUTH",
 } }
 
 string_enum! { /// `State`.
@@ -257,4 +376,11 @@ string_enum! { /// `TracingMode`.
 TracingMode {
 Active = "Active",
 PassThrough = "PassThrough",
+} }
+
+string_enum! { /// `UpdateRuntimeOn`.
+UpdateRuntimeOn {
+Auto = "Auto",
+Manual = "Manual",
+FunctionUpdate = "FunctionUpdate",
 } }

@@ -314,6 +314,16 @@ pub static NO_PUBLISHED_VERSION: ErrorShape = ErrorShape {
     typed: true,
 };
 
+/// `PolicyLengthExceededException`, HTTP 400.
+pub static POLICY_LENGTH_EXCEEDED: ErrorShape = ErrorShape {
+    code: "PolicyLengthExceededException",
+    status: 400,
+    fault: Fault::Client,
+    query_code: None,
+    message_key: "message",
+    typed: true,
+};
+
 /// `PreconditionFailedException`, HTTP 412.
 pub static PRECONDITION_FAILED: ErrorShape = ErrorShape {
     code: "PreconditionFailedException",
@@ -321,6 +331,26 @@ pub static PRECONDITION_FAILED: ErrorShape = ErrorShape {
     fault: Fault::Client,
     query_code: None,
     message_key: "message",
+    typed: true,
+};
+
+/// `ProvisionedConcurrencyConfigNotFoundException`, HTTP 404.
+pub static PROVISIONED_CONCURRENCY_CONFIG_NOT_FOUND: ErrorShape = ErrorShape {
+    code: "ProvisionedConcurrencyConfigNotFoundException",
+    status: 404,
+    fault: Fault::Client,
+    query_code: None,
+    message_key: "message",
+    typed: true,
+};
+
+/// `PublicPolicyException`, HTTP 400.
+pub static PUBLIC_POLICY: ErrorShape = ErrorShape {
+    code: "PublicPolicyException",
+    status: 400,
+    fault: Fault::Client,
+    query_code: None,
+    message_key: "Message",
     typed: true,
 };
 
@@ -351,6 +381,16 @@ pub static RESOURCE_CONFLICT: ErrorShape = ErrorShape {
     fault: Fault::Client,
     query_code: None,
     message_key: "message",
+    typed: true,
+};
+
+/// `ResourceInUseException`, HTTP 400.
+pub static RESOURCE_IN_USE: ErrorShape = ErrorShape {
+    code: "ResourceInUseException",
+    status: 400,
+    fault: Fault::Client,
+    query_code: None,
+    message_key: "Message",
     typed: true,
 };
 

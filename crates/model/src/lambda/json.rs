@@ -9,7 +9,7 @@ use super::structures::*;
 
 impl FromJson for AcceleratorConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut accelerator_memory_size = None;
         reader.object(|key, reader| match key {
             "AcceleratorMemorySize" => {
@@ -19,10 +19,10 @@ impl FromJson for AcceleratorConfig {
         })?;
         reader.require(
             "AcceleratorMemorySize",
-            &mut value.accelerator_memory_size,
+            &mut this.accelerator_memory_size,
             accelerator_memory_size,
         );
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -36,21 +36,21 @@ impl ToJson for AcceleratorConfig {
 
 impl FromJson for AccountLimit {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "TotalCodeSize" => reader.member("TotalCodeSize", &mut value.total_code_size),
-            "CodeSizeUnzipped" => reader.member("CodeSizeUnzipped", &mut value.code_size_unzipped),
-            "CodeSizeZipped" => reader.member("CodeSizeZipped", &mut value.code_size_zipped),
+            "TotalCodeSize" => reader.member("TotalCodeSize", &mut this.total_code_size),
+            "CodeSizeUnzipped" => reader.member("CodeSizeUnzipped", &mut this.code_size_unzipped),
+            "CodeSizeZipped" => reader.member("CodeSizeZipped", &mut this.code_size_zipped),
             "ConcurrentExecutions" => {
-                reader.member("ConcurrentExecutions", &mut value.concurrent_executions)
+                reader.member("ConcurrentExecutions", &mut this.concurrent_executions)
             }
             "UnreservedConcurrentExecutions" => reader.member(
                 "UnreservedConcurrentExecutions",
-                &mut value.unreserved_concurrent_executions,
+                &mut this.unreserved_concurrent_executions,
             ),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -71,13 +71,13 @@ impl ToJson for AccountLimit {
 
 impl FromJson for AccountUsage {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "TotalCodeSize" => reader.member("TotalCodeSize", &mut value.total_code_size),
-            "FunctionCount" => reader.member("FunctionCount", &mut value.function_count),
+            "TotalCodeSize" => reader.member("TotalCodeSize", &mut this.total_code_size),
+            "FunctionCount" => reader.member("FunctionCount", &mut this.function_count),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -90,19 +90,137 @@ impl ToJson for AccountUsage {
     }
 }
 
-impl FromJson for AliasConfiguration {
+impl FromJson for AddLayerVersionPermissionInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
+        let mut statement_id = None;
+        let mut action = None;
+        let mut principal = None;
         reader.object(|key, reader| match key {
-            "AliasArn" => reader.member("AliasArn", &mut value.alias_arn),
-            "Name" => reader.member("Name", &mut value.name),
-            "FunctionVersion" => reader.member("FunctionVersion", &mut value.function_version),
-            "Description" => reader.member("Description", &mut value.description),
-            "RoutingConfig" => reader.member("RoutingConfig", &mut value.routing_config),
-            "RevisionId" => reader.member("RevisionId", &mut value.revision_id),
+            "StatementId" => reader.member("StatementId", &mut statement_id),
+            "Action" => reader.member("Action", &mut action),
+            "Principal" => reader.member("Principal", &mut principal),
+            "OrganizationId" => reader.member("OrganizationId", &mut this.organization_id),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        reader.require("StatementId", &mut this.statement_id, statement_id);
+        reader.require("Action", &mut this.action, action);
+        reader.require("Principal", &mut this.principal, principal);
+        Ok(this)
+    }
+}
+
+impl ToJson for AddLayerVersionPermissionInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("StatementId", &self.statement_id);
+        object.entry("Action", &self.action);
+        object.entry("Principal", &self.principal);
+        object.member("OrganizationId", &self.organization_id);
+        object.end();
+    }
+}
+
+impl FromJson for AddLayerVersionPermissionOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Statement" => reader.member("Statement", &mut this.statement),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for AddLayerVersionPermissionOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Statement", &self.statement);
+        object.member("RevisionId", &self.revision_id);
+        object.end();
+    }
+}
+
+impl FromJson for AddPermissionInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut statement_id = None;
+        let mut action = None;
+        let mut principal = None;
+        reader.object(|key, reader| match key {
+            "StatementId" => reader.member("StatementId", &mut statement_id),
+            "Action" => reader.member("Action", &mut action),
+            "Principal" => reader.member("Principal", &mut principal),
+            "SourceArn" => reader.member("SourceArn", &mut this.source_arn),
+            "FunctionUrlAuthType" => {
+                reader.member("FunctionUrlAuthType", &mut this.function_url_auth_type)
+            }
+            "InvokedViaFunctionUrl" => {
+                reader.member("InvokedViaFunctionUrl", &mut this.invoked_via_function_url)
+            }
+            "SourceAccount" => reader.member("SourceAccount", &mut this.source_account),
+            "EventSourceToken" => reader.member("EventSourceToken", &mut this.event_source_token),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            "PrincipalOrgID" => reader.member("PrincipalOrgID", &mut this.principal_org_id),
+            _ => reader.skip(),
+        })?;
+        reader.require("StatementId", &mut this.statement_id, statement_id);
+        reader.require("Action", &mut this.action, action);
+        reader.require("Principal", &mut this.principal, principal);
+        Ok(this)
+    }
+}
+
+impl ToJson for AddPermissionInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("StatementId", &self.statement_id);
+        object.entry("Action", &self.action);
+        object.entry("Principal", &self.principal);
+        object.member("SourceArn", &self.source_arn);
+        object.member("FunctionUrlAuthType", &self.function_url_auth_type);
+        object.member("InvokedViaFunctionUrl", &self.invoked_via_function_url);
+        object.member("SourceAccount", &self.source_account);
+        object.member("EventSourceToken", &self.event_source_token);
+        object.member("RevisionId", &self.revision_id);
+        object.member("PrincipalOrgID", &self.principal_org_id);
+        object.end();
+    }
+}
+
+impl FromJson for AddPermissionOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Statement" => reader.member("Statement", &mut this.statement),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for AddPermissionOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Statement", &self.statement);
+        object.end();
+    }
+}
+
+impl FromJson for AliasConfiguration {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "AliasArn" => reader.member("AliasArn", &mut this.alias_arn),
+            "Name" => reader.member("Name", &mut this.name),
+            "FunctionVersion" => reader.member("FunctionVersion", &mut this.function_version),
+            "Description" => reader.member("Description", &mut this.description),
+            "RoutingConfig" => reader.member("RoutingConfig", &mut this.routing_config),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -121,15 +239,15 @@ impl ToJson for AliasConfiguration {
 
 impl FromJson for AliasRoutingConfiguration {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
             "AdditionalVersionWeights" => reader.member(
                 "AdditionalVersionWeights",
-                &mut value.additional_version_weights,
+                &mut this.additional_version_weights,
             ),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -141,9 +259,63 @@ impl ToJson for AliasRoutingConfiguration {
     }
 }
 
+impl FromJson for AllowedPublishers {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut signing_profile_version_arns = None;
+        reader.object(|key, reader| match key {
+            "SigningProfileVersionArns" => reader.member(
+                "SigningProfileVersionArns",
+                &mut signing_profile_version_arns,
+            ),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "SigningProfileVersionArns",
+            &mut this.signing_profile_version_arns,
+            signing_profile_version_arns,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for AllowedPublishers {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry(
+            "SigningProfileVersionArns",
+            &self.signing_profile_version_arns,
+        );
+        object.end();
+    }
+}
+
+impl FromJson for AmazonManagedKafkaEventSourceConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ConsumerGroupId" => reader.member("ConsumerGroupId", &mut this.consumer_group_id),
+            "SchemaRegistryConfig" => {
+                reader.member("SchemaRegistryConfig", &mut this.schema_registry_config)
+            }
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for AmazonManagedKafkaEventSourceConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("ConsumerGroupId", &self.consumer_group_id);
+        object.member("SchemaRegistryConfig", &self.schema_registry_config);
+        object.end();
+    }
+}
+
 impl FromJson for CapacityProviderConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut lambda_managed_instances_capacity_provider_config = None;
         reader.object(|key, reader| match key {
             "LambdaManagedInstancesCapacityProviderConfig" => reader.member(
@@ -154,10 +326,10 @@ impl FromJson for CapacityProviderConfig {
         })?;
         reader.require(
             "LambdaManagedInstancesCapacityProviderConfig",
-            &mut value.lambda_managed_instances_capacity_provider_config,
+            &mut this.lambda_managed_instances_capacity_provider_config,
             lambda_managed_instances_capacity_provider_config,
         );
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -172,17 +344,103 @@ impl ToJson for CapacityProviderConfig {
     }
 }
 
-impl FromJson for Concurrency {
+impl FromJson for CodeSigningConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
+        let mut code_signing_config_id = None;
+        let mut code_signing_config_arn = None;
+        let mut allowed_publishers = None;
+        let mut code_signing_policies = None;
+        let mut last_modified = None;
         reader.object(|key, reader| match key {
-            "ReservedConcurrentExecutions" => reader.member(
-                "ReservedConcurrentExecutions",
-                &mut value.reserved_concurrent_executions,
+            "CodeSigningConfigId" => {
+                reader.member("CodeSigningConfigId", &mut code_signing_config_id)
+            }
+            "CodeSigningConfigArn" => {
+                reader.member("CodeSigningConfigArn", &mut code_signing_config_arn)
+            }
+            "Description" => reader.member("Description", &mut this.description),
+            "AllowedPublishers" => reader.member("AllowedPublishers", &mut allowed_publishers),
+            "CodeSigningPolicies" => {
+                reader.member("CodeSigningPolicies", &mut code_signing_policies)
+            }
+            "LastModified" => reader.member("LastModified", &mut last_modified),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "CodeSigningConfigId",
+            &mut this.code_signing_config_id,
+            code_signing_config_id,
+        );
+        reader.require(
+            "CodeSigningConfigArn",
+            &mut this.code_signing_config_arn,
+            code_signing_config_arn,
+        );
+        reader.require(
+            "AllowedPublishers",
+            &mut this.allowed_publishers,
+            allowed_publishers,
+        );
+        reader.require(
+            "CodeSigningPolicies",
+            &mut this.code_signing_policies,
+            code_signing_policies,
+        );
+        reader.require("LastModified", &mut this.last_modified, last_modified);
+        Ok(this)
+    }
+}
+
+impl ToJson for CodeSigningConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("CodeSigningConfigId", &self.code_signing_config_id);
+        object.entry("CodeSigningConfigArn", &self.code_signing_config_arn);
+        object.member("Description", &self.description);
+        object.entry("AllowedPublishers", &self.allowed_publishers);
+        object.entry("CodeSigningPolicies", &self.code_signing_policies);
+        object.entry("LastModified", &self.last_modified);
+        object.end();
+    }
+}
+
+impl FromJson for CodeSigningPolicies {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "UntrustedArtifactOnDeployment" => reader.member(
+                "UntrustedArtifactOnDeployment",
+                &mut this.untrusted_artifact_on_deployment,
             ),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
+    }
+}
+
+impl ToJson for CodeSigningPolicies {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member(
+            "UntrustedArtifactOnDeployment",
+            &self.untrusted_artifact_on_deployment,
+        );
+        object.end();
+    }
+}
+
+impl FromJson for Concurrency {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ReservedConcurrentExecutions" => reader.member(
+                "ReservedConcurrentExecutions",
+                &mut this.reserved_concurrent_executions,
+            ),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -197,25 +455,54 @@ impl ToJson for Concurrency {
     }
 }
 
+impl FromJson for Cors {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "AllowCredentials" => reader.member("AllowCredentials", &mut this.allow_credentials),
+            "AllowHeaders" => reader.member("AllowHeaders", &mut this.allow_headers),
+            "AllowMethods" => reader.member("AllowMethods", &mut this.allow_methods),
+            "AllowOrigins" => reader.member("AllowOrigins", &mut this.allow_origins),
+            "ExposeHeaders" => reader.member("ExposeHeaders", &mut this.expose_headers),
+            "MaxAge" => reader.member("MaxAge", &mut this.max_age),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for Cors {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("AllowCredentials", &self.allow_credentials);
+        object.member("AllowHeaders", &self.allow_headers);
+        object.member("AllowMethods", &self.allow_methods);
+        object.member("AllowOrigins", &self.allow_origins);
+        object.member("ExposeHeaders", &self.expose_headers);
+        object.member("MaxAge", &self.max_age);
+        object.end();
+    }
+}
+
 impl FromJson for CreateAliasInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut name = None;
         let mut function_version = None;
         reader.object(|key, reader| match key {
             "Name" => reader.member("Name", &mut name),
             "FunctionVersion" => reader.member("FunctionVersion", &mut function_version),
-            "Description" => reader.member("Description", &mut value.description),
-            "RoutingConfig" => reader.member("RoutingConfig", &mut value.routing_config),
+            "Description" => reader.member("Description", &mut this.description),
+            "RoutingConfig" => reader.member("RoutingConfig", &mut this.routing_config),
             _ => reader.skip(),
         })?;
-        reader.require("Name", &mut value.name, name);
+        reader.require("Name", &mut this.name, name);
         reader.require(
             "FunctionVersion",
-            &mut value.function_version,
+            &mut this.function_version,
             function_version,
         );
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -230,58 +517,251 @@ impl ToJson for CreateAliasInput {
     }
 }
 
+impl FromJson for CreateCodeSigningConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut allowed_publishers = None;
+        reader.object(|key, reader| match key {
+            "Description" => reader.member("Description", &mut this.description),
+            "AllowedPublishers" => reader.member("AllowedPublishers", &mut allowed_publishers),
+            "CodeSigningPolicies" => {
+                reader.member("CodeSigningPolicies", &mut this.code_signing_policies)
+            }
+            "Tags" => reader.member("Tags", &mut this.tags),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "AllowedPublishers",
+            &mut this.allowed_publishers,
+            allowed_publishers,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for CreateCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Description", &self.description);
+        object.entry("AllowedPublishers", &self.allowed_publishers);
+        object.member("CodeSigningPolicies", &self.code_signing_policies);
+        object.member("Tags", &self.tags);
+        object.end();
+    }
+}
+
+impl FromJson for CreateCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut code_signing_config = None;
+        reader.object(|key, reader| match key {
+            "CodeSigningConfig" => reader.member("CodeSigningConfig", &mut code_signing_config),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "CodeSigningConfig",
+            &mut this.code_signing_config,
+            code_signing_config,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for CreateCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("CodeSigningConfig", &self.code_signing_config);
+        object.end();
+    }
+}
+
+impl FromJson for CreateEventSourceMappingInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut function_name = None;
+        reader.object(|key, reader| match key {
+            "EventSourceArn" => reader.member("EventSourceArn", &mut this.event_source_arn),
+            "FunctionName" => reader.member("FunctionName", &mut function_name),
+            "Enabled" => reader.member("Enabled", &mut this.enabled),
+            "BatchSize" => reader.member("BatchSize", &mut this.batch_size),
+            "FilterCriteria" => reader.member("FilterCriteria", &mut this.filter_criteria),
+            "KMSKeyArn" => reader.member("KMSKeyArn", &mut this.kms_key_arn),
+            "MetricsConfig" => reader.member("MetricsConfig", &mut this.metrics_config),
+            "LoggingConfig" => reader.member("LoggingConfig", &mut this.logging_config),
+            "ScalingConfig" => reader.member("ScalingConfig", &mut this.scaling_config),
+            "MaximumBatchingWindowInSeconds" => reader.member(
+                "MaximumBatchingWindowInSeconds",
+                &mut this.maximum_batching_window_in_seconds,
+            ),
+            "ParallelizationFactor" => {
+                reader.member("ParallelizationFactor", &mut this.parallelization_factor)
+            }
+            "StartingPosition" => reader.member("StartingPosition", &mut this.starting_position),
+            "StartingPositionTimestamp" => reader.member(
+                "StartingPositionTimestamp",
+                &mut this.starting_position_timestamp,
+            ),
+            "DestinationConfig" => reader.member("DestinationConfig", &mut this.destination_config),
+            "MaximumRecordAgeInSeconds" => reader.member(
+                "MaximumRecordAgeInSeconds",
+                &mut this.maximum_record_age_in_seconds,
+            ),
+            "BisectBatchOnFunctionError" => reader.member(
+                "BisectBatchOnFunctionError",
+                &mut this.bisect_batch_on_function_error,
+            ),
+            "MaximumRetryAttempts" => {
+                reader.member("MaximumRetryAttempts", &mut this.maximum_retry_attempts)
+            }
+            "Tags" => reader.member("Tags", &mut this.tags),
+            "TumblingWindowInSeconds" => reader.member(
+                "TumblingWindowInSeconds",
+                &mut this.tumbling_window_in_seconds,
+            ),
+            "Topics" => reader.member("Topics", &mut this.topics),
+            "Queues" => reader.member("Queues", &mut this.queues),
+            "SourceAccessConfigurations" => reader.member(
+                "SourceAccessConfigurations",
+                &mut this.source_access_configurations,
+            ),
+            "SelfManagedEventSource" => reader.member(
+                "SelfManagedEventSource",
+                &mut this.self_managed_event_source,
+            ),
+            "FunctionResponseTypes" => {
+                reader.member("FunctionResponseTypes", &mut this.function_response_types)
+            }
+            "AmazonManagedKafkaEventSourceConfig" => reader.member(
+                "AmazonManagedKafkaEventSourceConfig",
+                &mut this.amazon_managed_kafka_event_source_config,
+            ),
+            "SelfManagedKafkaEventSourceConfig" => reader.member(
+                "SelfManagedKafkaEventSourceConfig",
+                &mut this.self_managed_kafka_event_source_config,
+            ),
+            "DocumentDBEventSourceConfig" => reader.member(
+                "DocumentDBEventSourceConfig",
+                &mut this.document_db_event_source_config,
+            ),
+            "ProvisionedPollerConfig" => reader.member(
+                "ProvisionedPollerConfig",
+                &mut this.provisioned_poller_config,
+            ),
+            _ => reader.skip(),
+        })?;
+        reader.require("FunctionName", &mut this.function_name, function_name);
+        Ok(this)
+    }
+}
+
+impl ToJson for CreateEventSourceMappingInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("EventSourceArn", &self.event_source_arn);
+        object.entry("FunctionName", &self.function_name);
+        object.member("Enabled", &self.enabled);
+        object.member("BatchSize", &self.batch_size);
+        object.member("FilterCriteria", &self.filter_criteria);
+        object.member("KMSKeyArn", &self.kms_key_arn);
+        object.member("MetricsConfig", &self.metrics_config);
+        object.member("LoggingConfig", &self.logging_config);
+        object.member("ScalingConfig", &self.scaling_config);
+        object.member(
+            "MaximumBatchingWindowInSeconds",
+            &self.maximum_batching_window_in_seconds,
+        );
+        object.member("ParallelizationFactor", &self.parallelization_factor);
+        object.member("StartingPosition", &self.starting_position);
+        object.member(
+            "StartingPositionTimestamp",
+            &self.starting_position_timestamp,
+        );
+        object.member("DestinationConfig", &self.destination_config);
+        object.member(
+            "MaximumRecordAgeInSeconds",
+            &self.maximum_record_age_in_seconds,
+        );
+        object.member(
+            "BisectBatchOnFunctionError",
+            &self.bisect_batch_on_function_error,
+        );
+        object.member("MaximumRetryAttempts", &self.maximum_retry_attempts);
+        object.member("Tags", &self.tags);
+        object.member("TumblingWindowInSeconds", &self.tumbling_window_in_seconds);
+        object.member("Topics", &self.topics);
+        object.member("Queues", &self.queues);
+        object.member(
+            "SourceAccessConfigurations",
+            &self.source_access_configurations,
+        );
+        object.member("SelfManagedEventSource", &self.self_managed_event_source);
+        object.member("FunctionResponseTypes", &self.function_response_types);
+        object.member(
+            "AmazonManagedKafkaEventSourceConfig",
+            &self.amazon_managed_kafka_event_source_config,
+        );
+        object.member(
+            "SelfManagedKafkaEventSourceConfig",
+            &self.self_managed_kafka_event_source_config,
+        );
+        object.member(
+            "DocumentDBEventSourceConfig",
+            &self.document_db_event_source_config,
+        );
+        object.member("ProvisionedPollerConfig", &self.provisioned_poller_config);
+        object.end();
+    }
+}
+
 impl FromJson for CreateFunctionInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut function_name = None;
         let mut role = None;
         let mut code = None;
         reader.object(|key, reader| match key {
             "FunctionName" => reader.member("FunctionName", &mut function_name),
-            "Runtime" => reader.member("Runtime", &mut value.runtime),
+            "Runtime" => reader.member("Runtime", &mut this.runtime),
             "Role" => reader.member("Role", &mut role),
-            "Handler" => reader.member("Handler", &mut value.handler),
+            "Handler" => reader.member("Handler", &mut this.handler),
             "Code" => reader.member("Code", &mut code),
-            "Description" => reader.member("Description", &mut value.description),
-            "Timeout" => reader.member("Timeout", &mut value.timeout),
-            "MemorySize" => reader.member("MemorySize", &mut value.memory_size),
-            "Publish" => reader.member("Publish", &mut value.publish),
-            "PublishTo" => reader.member("PublishTo", &mut value.publish_to),
-            "VpcConfig" => reader.member("VpcConfig", &mut value.vpc_config),
-            "PackageType" => reader.member("PackageType", &mut value.package_type),
-            "DeadLetterConfig" => reader.member("DeadLetterConfig", &mut value.dead_letter_config),
-            "Environment" => reader.member("Environment", &mut value.environment),
-            "KMSKeyArn" => reader.member("KMSKeyArn", &mut value.kms_key_arn),
-            "TracingConfig" => reader.member("TracingConfig", &mut value.tracing_config),
-            "Tags" => reader.member("Tags", &mut value.tags),
-            "Layers" => reader.member("Layers", &mut value.layers),
+            "Description" => reader.member("Description", &mut this.description),
+            "Timeout" => reader.member("Timeout", &mut this.timeout),
+            "MemorySize" => reader.member("MemorySize", &mut this.memory_size),
+            "Publish" => reader.member("Publish", &mut this.publish),
+            "PublishTo" => reader.member("PublishTo", &mut this.publish_to),
+            "VpcConfig" => reader.member("VpcConfig", &mut this.vpc_config),
+            "PackageType" => reader.member("PackageType", &mut this.package_type),
+            "DeadLetterConfig" => reader.member("DeadLetterConfig", &mut this.dead_letter_config),
+            "Environment" => reader.member("Environment", &mut this.environment),
+            "KMSKeyArn" => reader.member("KMSKeyArn", &mut this.kms_key_arn),
+            "TracingConfig" => reader.member("TracingConfig", &mut this.tracing_config),
+            "Tags" => reader.member("Tags", &mut this.tags),
+            "Layers" => reader.member("Layers", &mut this.layers),
             "FileSystemConfigs" => {
-                reader.member("FileSystemConfigs", &mut value.file_system_configs)
+                reader.member("FileSystemConfigs", &mut this.file_system_configs)
             }
             "CodeSigningConfigArn" => {
-                reader.member("CodeSigningConfigArn", &mut value.code_signing_config_arn)
+                reader.member("CodeSigningConfigArn", &mut this.code_signing_config_arn)
             }
-            "ImageConfig" => reader.member("ImageConfig", &mut value.image_config),
-            "Architectures" => reader.member("Architectures", &mut value.architectures),
-            "EphemeralStorage" => reader.member("EphemeralStorage", &mut value.ephemeral_storage),
-            "SnapStart" => reader.member("SnapStart", &mut value.snap_start),
-            "LoggingConfig" => reader.member("LoggingConfig", &mut value.logging_config),
-            "TenancyConfig" => reader.member("TenancyConfig", &mut value.tenancy_config),
-            "CapacityProviderConfig" => reader.member(
-                "CapacityProviderConfig",
-                &mut value.capacity_provider_config,
-            ),
-            "DurableConfig" => reader.member("DurableConfig", &mut value.durable_config),
-            "RuntimeConfig" => reader.member("RuntimeConfig", &mut value.runtime_config),
-            "AcceleratorConfig" => {
-                reader.member("AcceleratorConfig", &mut value.accelerator_config)
+            "ImageConfig" => reader.member("ImageConfig", &mut this.image_config),
+            "Architectures" => reader.member("Architectures", &mut this.architectures),
+            "EphemeralStorage" => reader.member("EphemeralStorage", &mut this.ephemeral_storage),
+            "SnapStart" => reader.member("SnapStart", &mut this.snap_start),
+            "LoggingConfig" => reader.member("LoggingConfig", &mut this.logging_config),
+            "TenancyConfig" => reader.member("TenancyConfig", &mut this.tenancy_config),
+            "CapacityProviderConfig" => {
+                reader.member("CapacityProviderConfig", &mut this.capacity_provider_config)
             }
+            "DurableConfig" => reader.member("DurableConfig", &mut this.durable_config),
+            "RuntimeConfig" => reader.member("RuntimeConfig", &mut this.runtime_config),
+            "AcceleratorConfig" => reader.member("AcceleratorConfig", &mut this.accelerator_config),
             _ => reader.skip(),
         })?;
-        reader.require("FunctionName", &mut value.function_name, function_name);
-        reader.require("Role", &mut value.role, role);
-        reader.require("Code", &mut value.code, code);
-        Ok(value)
+        reader.require("FunctionName", &mut this.function_name, function_name);
+        reader.require("Role", &mut this.role, role);
+        reader.require("Code", &mut this.code, code);
+        Ok(this)
     }
 }
 
@@ -322,14 +802,76 @@ impl ToJson for CreateFunctionInput {
     }
 }
 
-impl FromJson for DeadLetterConfig {
+impl FromJson for CreateFunctionUrlConfigInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
+        let mut auth_type = None;
         reader.object(|key, reader| match key {
-            "TargetArn" => reader.member("TargetArn", &mut value.target_arn),
+            "AuthType" => reader.member("AuthType", &mut auth_type),
+            "Cors" => reader.member("Cors", &mut this.cors),
+            "InvokeMode" => reader.member("InvokeMode", &mut this.invoke_mode),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        reader.require("AuthType", &mut this.auth_type, auth_type);
+        Ok(this)
+    }
+}
+
+impl ToJson for CreateFunctionUrlConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("AuthType", &self.auth_type);
+        object.member("Cors", &self.cors);
+        object.member("InvokeMode", &self.invoke_mode);
+        object.end();
+    }
+}
+
+impl FromJson for CreateFunctionUrlConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut function_url = None;
+        let mut function_arn = None;
+        let mut auth_type = None;
+        let mut creation_time = None;
+        reader.object(|key, reader| match key {
+            "FunctionUrl" => reader.member("FunctionUrl", &mut function_url),
+            "FunctionArn" => reader.member("FunctionArn", &mut function_arn),
+            "AuthType" => reader.member("AuthType", &mut auth_type),
+            "Cors" => reader.member("Cors", &mut this.cors),
+            "CreationTime" => reader.member("CreationTime", &mut creation_time),
+            "InvokeMode" => reader.member("InvokeMode", &mut this.invoke_mode),
+            _ => reader.skip(),
+        })?;
+        reader.require("FunctionUrl", &mut this.function_url, function_url);
+        reader.require("FunctionArn", &mut this.function_arn, function_arn);
+        reader.require("AuthType", &mut this.auth_type, auth_type);
+        reader.require("CreationTime", &mut this.creation_time, creation_time);
+        Ok(this)
+    }
+}
+
+impl ToJson for CreateFunctionUrlConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("FunctionUrl", &self.function_url);
+        object.entry("FunctionArn", &self.function_arn);
+        object.entry("AuthType", &self.auth_type);
+        object.member("Cors", &self.cors);
+        object.entry("CreationTime", &self.creation_time);
+        object.member("InvokeMode", &self.invoke_mode);
+        object.end();
+    }
+}
+
+impl FromJson for DeadLetterConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "TargetArn" => reader.member("TargetArn", &mut this.target_arn),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -369,6 +911,132 @@ impl ToJson for DeleteAliasOutput {
     }
 }
 
+impl FromJson for DeleteCodeSigningConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteEventSourceMappingInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteEventSourceMappingInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteFunctionCodeSigningConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteFunctionCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteFunctionConcurrencyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionConcurrencyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteFunctionConcurrencyOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionConcurrencyOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteFunctionEventInvokeConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionEventInvokeConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteFunctionEventInvokeConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionEventInvokeConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
 impl FromJson for DeleteFunctionInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.object(|_, reader| reader.skip())?;
@@ -397,18 +1065,174 @@ impl ToJson for DeleteFunctionOutput {
     }
 }
 
-impl FromJson for DurableConfig {
+impl FromJson for DeleteFunctionUrlConfigInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionUrlConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteFunctionUrlConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteFunctionUrlConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteLayerVersionInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteLayerVersionInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteLayerVersionOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteLayerVersionOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteProvisionedConcurrencyConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteProvisionedConcurrencyConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteProvisionedConcurrencyConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteProvisionedConcurrencyConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteResourcePolicyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteResourcePolicyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DeleteResourcePolicyOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for DeleteResourcePolicyOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for DestinationConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "KMSKeyArn" => reader.member("KMSKeyArn", &mut value.kms_key_arn),
-            "RetentionPeriodInDays" => {
-                reader.member("RetentionPeriodInDays", &mut value.retention_period_in_days)
-            }
-            "ExecutionTimeout" => reader.member("ExecutionTimeout", &mut value.execution_timeout),
+            "OnSuccess" => reader.member("OnSuccess", &mut this.on_success),
+            "OnFailure" => reader.member("OnFailure", &mut this.on_failure),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
+    }
+}
+
+impl ToJson for DestinationConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("OnSuccess", &self.on_success);
+        object.member("OnFailure", &self.on_failure);
+        object.end();
+    }
+}
+
+impl FromJson for DocumentDBEventSourceConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "DatabaseName" => reader.member("DatabaseName", &mut this.database_name),
+            "CollectionName" => reader.member("CollectionName", &mut this.collection_name),
+            "FullDocument" => reader.member("FullDocument", &mut this.full_document),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for DocumentDBEventSourceConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("DatabaseName", &self.database_name);
+        object.member("CollectionName", &self.collection_name);
+        object.member("FullDocument", &self.full_document);
+        object.end();
+    }
+}
+
+impl FromJson for DurableConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "KMSKeyArn" => reader.member("KMSKeyArn", &mut this.kms_key_arn),
+            "RetentionPeriodInDays" => {
+                reader.member("RetentionPeriodInDays", &mut this.retention_period_in_days)
+            }
+            "ExecutionTimeout" => reader.member("ExecutionTimeout", &mut this.execution_timeout),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -424,12 +1248,12 @@ impl ToJson for DurableConfig {
 
 impl FromJson for Environment {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Variables" => reader.member("Variables", &mut value.variables),
+            "Variables" => reader.member("Variables", &mut this.variables),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -443,13 +1267,13 @@ impl ToJson for Environment {
 
 impl FromJson for EnvironmentError {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ErrorCode" => reader.member("ErrorCode", &mut value.error_code),
-            "Message" => reader.member("Message", &mut value.message),
+            "ErrorCode" => reader.member("ErrorCode", &mut this.error_code),
+            "Message" => reader.member("Message", &mut this.message),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -464,13 +1288,13 @@ impl ToJson for EnvironmentError {
 
 impl FromJson for EnvironmentResponse {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Variables" => reader.member("Variables", &mut value.variables),
-            "Error" => reader.member("Error", &mut value.error),
+            "Variables" => reader.member("Variables", &mut this.variables),
+            "Error" => reader.member("Error", &mut this.error),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -485,14 +1309,14 @@ impl ToJson for EnvironmentResponse {
 
 impl FromJson for EphemeralStorage {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut size = None;
         reader.object(|key, reader| match key {
             "Size" => reader.member("Size", &mut size),
             _ => reader.skip(),
         })?;
-        reader.require("Size", &mut value.size, size);
-        Ok(value)
+        reader.require("Size", &mut this.size, size);
+        Ok(this)
     }
 }
 
@@ -504,24 +1328,216 @@ impl ToJson for EphemeralStorage {
     }
 }
 
+impl FromJson for EventSourceMappingConfiguration {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "UUID" => reader.member("UUID", &mut this.uuid),
+            "StartingPosition" => reader.member("StartingPosition", &mut this.starting_position),
+            "StartingPositionTimestamp" => reader.member(
+                "StartingPositionTimestamp",
+                &mut this.starting_position_timestamp,
+            ),
+            "BatchSize" => reader.member("BatchSize", &mut this.batch_size),
+            "MaximumBatchingWindowInSeconds" => reader.member(
+                "MaximumBatchingWindowInSeconds",
+                &mut this.maximum_batching_window_in_seconds,
+            ),
+            "ParallelizationFactor" => {
+                reader.member("ParallelizationFactor", &mut this.parallelization_factor)
+            }
+            "EventSourceArn" => reader.member("EventSourceArn", &mut this.event_source_arn),
+            "FilterCriteria" => reader.member("FilterCriteria", &mut this.filter_criteria),
+            "FilterCriteriaError" => {
+                reader.member("FilterCriteriaError", &mut this.filter_criteria_error)
+            }
+            "KMSKeyArn" => reader.member("KMSKeyArn", &mut this.kms_key_arn),
+            "MetricsConfig" => reader.member("MetricsConfig", &mut this.metrics_config),
+            "LoggingConfig" => reader.member("LoggingConfig", &mut this.logging_config),
+            "ScalingConfig" => reader.member("ScalingConfig", &mut this.scaling_config),
+            "FunctionArn" => reader.member("FunctionArn", &mut this.function_arn),
+            "LastModified" => reader.member("LastModified", &mut this.last_modified),
+            "LastProcessingResult" => {
+                reader.member("LastProcessingResult", &mut this.last_processing_result)
+            }
+            "State" => reader.member("State", &mut this.state),
+            "StateTransitionReason" => {
+                reader.member("StateTransitionReason", &mut this.state_transition_reason)
+            }
+            "DestinationConfig" => reader.member("DestinationConfig", &mut this.destination_config),
+            "Topics" => reader.member("Topics", &mut this.topics),
+            "Queues" => reader.member("Queues", &mut this.queues),
+            "SourceAccessConfigurations" => reader.member(
+                "SourceAccessConfigurations",
+                &mut this.source_access_configurations,
+            ),
+            "SelfManagedEventSource" => reader.member(
+                "SelfManagedEventSource",
+                &mut this.self_managed_event_source,
+            ),
+            "MaximumRecordAgeInSeconds" => reader.member(
+                "MaximumRecordAgeInSeconds",
+                &mut this.maximum_record_age_in_seconds,
+            ),
+            "BisectBatchOnFunctionError" => reader.member(
+                "BisectBatchOnFunctionError",
+                &mut this.bisect_batch_on_function_error,
+            ),
+            "MaximumRetryAttempts" => {
+                reader.member("MaximumRetryAttempts", &mut this.maximum_retry_attempts)
+            }
+            "TumblingWindowInSeconds" => reader.member(
+                "TumblingWindowInSeconds",
+                &mut this.tumbling_window_in_seconds,
+            ),
+            "FunctionResponseTypes" => {
+                reader.member("FunctionResponseTypes", &mut this.function_response_types)
+            }
+            "AmazonManagedKafkaEventSourceConfig" => reader.member(
+                "AmazonManagedKafkaEventSourceConfig",
+                &mut this.amazon_managed_kafka_event_source_config,
+            ),
+            "SelfManagedKafkaEventSourceConfig" => reader.member(
+                "SelfManagedKafkaEventSourceConfig",
+                &mut this.self_managed_kafka_event_source_config,
+            ),
+            "DocumentDBEventSourceConfig" => reader.member(
+                "DocumentDBEventSourceConfig",
+                &mut this.document_db_event_source_config,
+            ),
+            "EventSourceMappingArn" => {
+                reader.member("EventSourceMappingArn", &mut this.event_source_mapping_arn)
+            }
+            "ProvisionedPollerConfig" => reader.member(
+                "ProvisionedPollerConfig",
+                &mut this.provisioned_poller_config,
+            ),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for EventSourceMappingConfiguration {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("UUID", &self.uuid);
+        object.member("StartingPosition", &self.starting_position);
+        object.member(
+            "StartingPositionTimestamp",
+            &self.starting_position_timestamp,
+        );
+        object.member("BatchSize", &self.batch_size);
+        object.member(
+            "MaximumBatchingWindowInSeconds",
+            &self.maximum_batching_window_in_seconds,
+        );
+        object.member("ParallelizationFactor", &self.parallelization_factor);
+        object.member("EventSourceArn", &self.event_source_arn);
+        object.member("FilterCriteria", &self.filter_criteria);
+        object.member("FilterCriteriaError", &self.filter_criteria_error);
+        object.member("KMSKeyArn", &self.kms_key_arn);
+        object.member("MetricsConfig", &self.metrics_config);
+        object.member("LoggingConfig", &self.logging_config);
+        object.member("ScalingConfig", &self.scaling_config);
+        object.member("FunctionArn", &self.function_arn);
+        object.member("LastModified", &self.last_modified);
+        object.member("LastProcessingResult", &self.last_processing_result);
+        object.member("State", &self.state);
+        object.member("StateTransitionReason", &self.state_transition_reason);
+        object.member("DestinationConfig", &self.destination_config);
+        object.member("Topics", &self.topics);
+        object.member("Queues", &self.queues);
+        object.member(
+            "SourceAccessConfigurations",
+            &self.source_access_configurations,
+        );
+        object.member("SelfManagedEventSource", &self.self_managed_event_source);
+        object.member(
+            "MaximumRecordAgeInSeconds",
+            &self.maximum_record_age_in_seconds,
+        );
+        object.member(
+            "BisectBatchOnFunctionError",
+            &self.bisect_batch_on_function_error,
+        );
+        object.member("MaximumRetryAttempts", &self.maximum_retry_attempts);
+        object.member("TumblingWindowInSeconds", &self.tumbling_window_in_seconds);
+        object.member("FunctionResponseTypes", &self.function_response_types);
+        object.member(
+            "AmazonManagedKafkaEventSourceConfig",
+            &self.amazon_managed_kafka_event_source_config,
+        );
+        object.member(
+            "SelfManagedKafkaEventSourceConfig",
+            &self.self_managed_kafka_event_source_config,
+        );
+        object.member(
+            "DocumentDBEventSourceConfig",
+            &self.document_db_event_source_config,
+        );
+        object.member("EventSourceMappingArn", &self.event_source_mapping_arn);
+        object.member("ProvisionedPollerConfig", &self.provisioned_poller_config);
+        object.end();
+    }
+}
+
+impl FromJson for EventSourceMappingLoggingConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "SystemLogLevel" => reader.member("SystemLogLevel", &mut this.system_log_level),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for EventSourceMappingLoggingConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("SystemLogLevel", &self.system_log_level);
+        object.end();
+    }
+}
+
+impl FromJson for EventSourceMappingMetricsConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Metrics" => reader.member("Metrics", &mut this.metrics),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for EventSourceMappingMetricsConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Metrics", &self.metrics);
+        object.end();
+    }
+}
+
 impl FromJson for FileSystemConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut arn = None;
         let mut local_mount_path = None;
         reader.object(|key, reader| match key {
             "Arn" => reader.member("Arn", &mut arn),
             "LocalMountPath" => reader.member("LocalMountPath", &mut local_mount_path),
-            "S3FilesConfig" => reader.member("S3FilesConfig", &mut value.s3_files_config),
+            "S3FilesConfig" => reader.member("S3FilesConfig", &mut this.s3_files_config),
             _ => reader.skip(),
         })?;
-        reader.require("Arn", &mut value.arn, arn);
+        reader.require("Arn", &mut this.arn, arn);
         reader.require(
             "LocalMountPath",
-            &mut value.local_mount_path,
+            &mut this.local_mount_path,
             local_mount_path,
         );
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -535,22 +1551,81 @@ impl ToJson for FileSystemConfig {
     }
 }
 
-impl FromJson for FunctionCode {
+impl FromJson for Filter {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ZipFile" => reader.member("ZipFile", &mut value.zip_file),
-            "S3Bucket" => reader.member("S3Bucket", &mut value.s3_bucket),
-            "S3Key" => reader.member("S3Key", &mut value.s3_key),
-            "S3ObjectVersion" => reader.member("S3ObjectVersion", &mut value.s3_object_version),
-            "S3ObjectStorageMode" => {
-                reader.member("S3ObjectStorageMode", &mut value.s3_object_storage_mode)
-            }
-            "ImageUri" => reader.member("ImageUri", &mut value.image_uri),
-            "SourceKMSKeyArn" => reader.member("SourceKMSKeyArn", &mut value.source_kms_key_arn),
+            "Pattern" => reader.member("Pattern", &mut this.pattern),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
+    }
+}
+
+impl ToJson for Filter {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Pattern", &self.pattern);
+        object.end();
+    }
+}
+
+impl FromJson for FilterCriteria {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Filters" => reader.member("Filters", &mut this.filters),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for FilterCriteria {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Filters", &self.filters);
+        object.end();
+    }
+}
+
+impl FromJson for FilterCriteriaError {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ErrorCode" => reader.member("ErrorCode", &mut this.error_code),
+            "Message" => reader.member("Message", &mut this.message),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for FilterCriteriaError {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("ErrorCode", &self.error_code);
+        object.member("Message", &self.message);
+        object.end();
+    }
+}
+
+impl FromJson for FunctionCode {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ZipFile" => reader.member("ZipFile", &mut this.zip_file),
+            "S3Bucket" => reader.member("S3Bucket", &mut this.s3_bucket),
+            "S3Key" => reader.member("S3Key", &mut this.s3_key),
+            "S3ObjectVersion" => reader.member("S3ObjectVersion", &mut this.s3_object_version),
+            "S3ObjectStorageMode" => {
+                reader.member("S3ObjectStorageMode", &mut this.s3_object_storage_mode)
+            }
+            "ImageUri" => reader.member("ImageUri", &mut this.image_uri),
+            "SourceKMSKeyArn" => reader.member("SourceKMSKeyArn", &mut this.source_kms_key_arn),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -570,18 +1645,18 @@ impl ToJson for FunctionCode {
 
 impl FromJson for FunctionCodeLocation {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "RepositoryType" => reader.member("RepositoryType", &mut value.repository_type),
-            "Location" => reader.member("Location", &mut value.location),
-            "ImageUri" => reader.member("ImageUri", &mut value.image_uri),
-            "ResolvedImageUri" => reader.member("ResolvedImageUri", &mut value.resolved_image_uri),
-            "ResolvedS3Object" => reader.member("ResolvedS3Object", &mut value.resolved_s3_object),
-            "SourceKMSKeyArn" => reader.member("SourceKMSKeyArn", &mut value.source_kms_key_arn),
-            "Error" => reader.member("Error", &mut value.error),
+            "RepositoryType" => reader.member("RepositoryType", &mut this.repository_type),
+            "Location" => reader.member("Location", &mut this.location),
+            "ImageUri" => reader.member("ImageUri", &mut this.image_uri),
+            "ResolvedImageUri" => reader.member("ResolvedImageUri", &mut this.resolved_image_uri),
+            "ResolvedS3Object" => reader.member("ResolvedS3Object", &mut this.resolved_s3_object),
+            "SourceKMSKeyArn" => reader.member("SourceKMSKeyArn", &mut this.source_kms_key_arn),
+            "Error" => reader.member("Error", &mut this.error),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -601,13 +1676,13 @@ impl ToJson for FunctionCodeLocation {
 
 impl FromJson for FunctionCodeLocationError {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ErrorCode" => reader.member("ErrorCode", &mut value.error_code),
-            "Message" => reader.member("Message", &mut value.message),
+            "ErrorCode" => reader.member("ErrorCode", &mut this.error_code),
+            "Message" => reader.member("Message", &mut this.message),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -622,73 +1697,70 @@ impl ToJson for FunctionCodeLocationError {
 
 impl FromJson for FunctionConfiguration {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "FunctionName" => reader.member("FunctionName", &mut value.function_name),
-            "FunctionArn" => reader.member("FunctionArn", &mut value.function_arn),
-            "Runtime" => reader.member("Runtime", &mut value.runtime),
-            "Role" => reader.member("Role", &mut value.role),
-            "Handler" => reader.member("Handler", &mut value.handler),
-            "CodeSize" => reader.member("CodeSize", &mut value.code_size),
-            "Description" => reader.member("Description", &mut value.description),
-            "Timeout" => reader.member("Timeout", &mut value.timeout),
-            "MemorySize" => reader.member("MemorySize", &mut value.memory_size),
-            "LastModified" => reader.member("LastModified", &mut value.last_modified),
-            "CodeSha256" => reader.member("CodeSha256", &mut value.code_sha256),
-            "Version" => reader.member("Version", &mut value.version),
-            "VpcConfig" => reader.member("VpcConfig", &mut value.vpc_config),
-            "DeadLetterConfig" => reader.member("DeadLetterConfig", &mut value.dead_letter_config),
-            "Environment" => reader.member("Environment", &mut value.environment),
-            "KMSKeyArn" => reader.member("KMSKeyArn", &mut value.kms_key_arn),
-            "TracingConfig" => reader.member("TracingConfig", &mut value.tracing_config),
-            "MasterArn" => reader.member("MasterArn", &mut value.master_arn),
-            "RevisionId" => reader.member("RevisionId", &mut value.revision_id),
-            "Layers" => reader.member("Layers", &mut value.layers),
-            "State" => reader.member("State", &mut value.state),
-            "StateReason" => reader.member("StateReason", &mut value.state_reason),
-            "StateReasonCode" => reader.member("StateReasonCode", &mut value.state_reason_code),
-            "LastUpdateStatus" => reader.member("LastUpdateStatus", &mut value.last_update_status),
+            "FunctionName" => reader.member("FunctionName", &mut this.function_name),
+            "FunctionArn" => reader.member("FunctionArn", &mut this.function_arn),
+            "Runtime" => reader.member("Runtime", &mut this.runtime),
+            "Role" => reader.member("Role", &mut this.role),
+            "Handler" => reader.member("Handler", &mut this.handler),
+            "CodeSize" => reader.member("CodeSize", &mut this.code_size),
+            "Description" => reader.member("Description", &mut this.description),
+            "Timeout" => reader.member("Timeout", &mut this.timeout),
+            "MemorySize" => reader.member("MemorySize", &mut this.memory_size),
+            "LastModified" => reader.member("LastModified", &mut this.last_modified),
+            "CodeSha256" => reader.member("CodeSha256", &mut this.code_sha256),
+            "Version" => reader.member("Version", &mut this.version),
+            "VpcConfig" => reader.member("VpcConfig", &mut this.vpc_config),
+            "DeadLetterConfig" => reader.member("DeadLetterConfig", &mut this.dead_letter_config),
+            "Environment" => reader.member("Environment", &mut this.environment),
+            "KMSKeyArn" => reader.member("KMSKeyArn", &mut this.kms_key_arn),
+            "TracingConfig" => reader.member("TracingConfig", &mut this.tracing_config),
+            "MasterArn" => reader.member("MasterArn", &mut this.master_arn),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            "Layers" => reader.member("Layers", &mut this.layers),
+            "State" => reader.member("State", &mut this.state),
+            "StateReason" => reader.member("StateReason", &mut this.state_reason),
+            "StateReasonCode" => reader.member("StateReasonCode", &mut this.state_reason_code),
+            "LastUpdateStatus" => reader.member("LastUpdateStatus", &mut this.last_update_status),
             "LastUpdateStatusReason" => reader.member(
                 "LastUpdateStatusReason",
-                &mut value.last_update_status_reason,
+                &mut this.last_update_status_reason,
             ),
             "LastUpdateStatusReasonCode" => reader.member(
                 "LastUpdateStatusReasonCode",
-                &mut value.last_update_status_reason_code,
+                &mut this.last_update_status_reason_code,
             ),
             "FileSystemConfigs" => {
-                reader.member("FileSystemConfigs", &mut value.file_system_configs)
+                reader.member("FileSystemConfigs", &mut this.file_system_configs)
             }
             "SigningProfileVersionArn" => reader.member(
                 "SigningProfileVersionArn",
-                &mut value.signing_profile_version_arn,
+                &mut this.signing_profile_version_arn,
             ),
-            "SigningJobArn" => reader.member("SigningJobArn", &mut value.signing_job_arn),
-            "PackageType" => reader.member("PackageType", &mut value.package_type),
+            "SigningJobArn" => reader.member("SigningJobArn", &mut this.signing_job_arn),
+            "PackageType" => reader.member("PackageType", &mut this.package_type),
             "ImageConfigResponse" => {
-                reader.member("ImageConfigResponse", &mut value.image_config_response)
+                reader.member("ImageConfigResponse", &mut this.image_config_response)
             }
-            "Architectures" => reader.member("Architectures", &mut value.architectures),
-            "EphemeralStorage" => reader.member("EphemeralStorage", &mut value.ephemeral_storage),
-            "SnapStart" => reader.member("SnapStart", &mut value.snap_start),
+            "Architectures" => reader.member("Architectures", &mut this.architectures),
+            "EphemeralStorage" => reader.member("EphemeralStorage", &mut this.ephemeral_storage),
+            "SnapStart" => reader.member("SnapStart", &mut this.snap_start),
             "RuntimeVersionConfig" => {
-                reader.member("RuntimeVersionConfig", &mut value.runtime_version_config)
+                reader.member("RuntimeVersionConfig", &mut this.runtime_version_config)
             }
-            "LoggingConfig" => reader.member("LoggingConfig", &mut value.logging_config),
-            "TenancyConfig" => reader.member("TenancyConfig", &mut value.tenancy_config),
-            "CapacityProviderConfig" => reader.member(
-                "CapacityProviderConfig",
-                &mut value.capacity_provider_config,
-            ),
-            "ConfigSha256" => reader.member("ConfigSha256", &mut value.config_sha256),
-            "DurableConfig" => reader.member("DurableConfig", &mut value.durable_config),
-            "RuntimeConfig" => reader.member("RuntimeConfig", &mut value.runtime_config),
-            "AcceleratorConfig" => {
-                reader.member("AcceleratorConfig", &mut value.accelerator_config)
+            "LoggingConfig" => reader.member("LoggingConfig", &mut this.logging_config),
+            "TenancyConfig" => reader.member("TenancyConfig", &mut this.tenancy_config),
+            "CapacityProviderConfig" => {
+                reader.member("CapacityProviderConfig", &mut this.capacity_provider_config)
             }
+            "ConfigSha256" => reader.member("ConfigSha256", &mut this.config_sha256),
+            "DurableConfig" => reader.member("DurableConfig", &mut this.durable_config),
+            "RuntimeConfig" => reader.member("RuntimeConfig", &mut this.runtime_config),
+            "AcceleratorConfig" => reader.member("AcceleratorConfig", &mut this.accelerator_config),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -747,9 +1819,44 @@ impl ToJson for FunctionConfiguration {
     }
 }
 
+impl FromJson for FunctionEventInvokeConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "LastModified" => reader.member("LastModified", &mut this.last_modified),
+            "FunctionArn" => reader.member("FunctionArn", &mut this.function_arn),
+            "MaximumRetryAttempts" => {
+                reader.member("MaximumRetryAttempts", &mut this.maximum_retry_attempts)
+            }
+            "MaximumEventAgeInSeconds" => reader.member(
+                "MaximumEventAgeInSeconds",
+                &mut this.maximum_event_age_in_seconds,
+            ),
+            "DestinationConfig" => reader.member("DestinationConfig", &mut this.destination_config),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for FunctionEventInvokeConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("LastModified", &self.last_modified);
+        object.member("FunctionArn", &self.function_arn);
+        object.member("MaximumRetryAttempts", &self.maximum_retry_attempts);
+        object.member(
+            "MaximumEventAgeInSeconds",
+            &self.maximum_event_age_in_seconds,
+        );
+        object.member("DestinationConfig", &self.destination_config);
+        object.end();
+    }
+}
+
 impl FromJson for FunctionRuntimeConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut runtime_arn = None;
         let mut runtime_alias = None;
         reader.object(|key, reader| match key {
@@ -757,9 +1864,9 @@ impl FromJson for FunctionRuntimeConfig {
             "RuntimeAlias" => reader.member("RuntimeAlias", &mut runtime_alias),
             _ => reader.skip(),
         })?;
-        reader.require("RuntimeArn", &mut value.runtime_arn, runtime_arn);
-        reader.require("RuntimeAlias", &mut value.runtime_alias, runtime_alias);
-        Ok(value)
+        reader.require("RuntimeArn", &mut this.runtime_arn, runtime_arn);
+        reader.require("RuntimeAlias", &mut this.runtime_alias, runtime_alias);
+        Ok(this)
     }
 }
 
@@ -768,6 +1875,78 @@ impl ToJson for FunctionRuntimeConfig {
         let mut object = writer.object();
         object.entry("RuntimeArn", &self.runtime_arn);
         object.entry("RuntimeAlias", &self.runtime_alias);
+        object.end();
+    }
+}
+
+impl FromJson for FunctionScalingConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "MinExecutionEnvironments" => reader.member(
+                "MinExecutionEnvironments",
+                &mut this.min_execution_environments,
+            ),
+            "MaxExecutionEnvironments" => reader.member(
+                "MaxExecutionEnvironments",
+                &mut this.max_execution_environments,
+            ),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for FunctionScalingConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("MinExecutionEnvironments", &self.min_execution_environments);
+        object.member("MaxExecutionEnvironments", &self.max_execution_environments);
+        object.end();
+    }
+}
+
+impl FromJson for FunctionUrlConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut function_url = None;
+        let mut function_arn = None;
+        let mut creation_time = None;
+        let mut last_modified_time = None;
+        let mut auth_type = None;
+        reader.object(|key, reader| match key {
+            "FunctionUrl" => reader.member("FunctionUrl", &mut function_url),
+            "FunctionArn" => reader.member("FunctionArn", &mut function_arn),
+            "CreationTime" => reader.member("CreationTime", &mut creation_time),
+            "LastModifiedTime" => reader.member("LastModifiedTime", &mut last_modified_time),
+            "Cors" => reader.member("Cors", &mut this.cors),
+            "AuthType" => reader.member("AuthType", &mut auth_type),
+            "InvokeMode" => reader.member("InvokeMode", &mut this.invoke_mode),
+            _ => reader.skip(),
+        })?;
+        reader.require("FunctionUrl", &mut this.function_url, function_url);
+        reader.require("FunctionArn", &mut this.function_arn, function_arn);
+        reader.require("CreationTime", &mut this.creation_time, creation_time);
+        reader.require(
+            "LastModifiedTime",
+            &mut this.last_modified_time,
+            last_modified_time,
+        );
+        reader.require("AuthType", &mut this.auth_type, auth_type);
+        Ok(this)
+    }
+}
+
+impl ToJson for FunctionUrlConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("FunctionUrl", &self.function_url);
+        object.entry("FunctionArn", &self.function_arn);
+        object.entry("CreationTime", &self.creation_time);
+        object.entry("LastModifiedTime", &self.last_modified_time);
+        object.member("Cors", &self.cors);
+        object.entry("AuthType", &self.auth_type);
+        object.member("InvokeMode", &self.invoke_mode);
         object.end();
     }
 }
@@ -788,13 +1967,13 @@ impl ToJson for GetAccountSettingsInput {
 
 impl FromJson for GetAccountSettingsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "AccountLimit" => reader.member("AccountLimit", &mut value.account_limit),
-            "AccountUsage" => reader.member("AccountUsage", &mut value.account_usage),
+            "AccountLimit" => reader.member("AccountLimit", &mut this.account_limit),
+            "AccountUsage" => reader.member("AccountUsage", &mut this.account_usage),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -821,6 +2000,135 @@ impl ToJson for GetAliasInput {
     }
 }
 
+impl FromJson for GetCodeSigningConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut code_signing_config = None;
+        reader.object(|key, reader| match key {
+            "CodeSigningConfig" => reader.member("CodeSigningConfig", &mut code_signing_config),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "CodeSigningConfig",
+            &mut this.code_signing_config,
+            code_signing_config,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for GetCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("CodeSigningConfig", &self.code_signing_config);
+        object.end();
+    }
+}
+
+impl FromJson for GetEventSourceMappingInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetEventSourceMappingInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionCodeSigningConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetFunctionCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "CodeSigningConfigArn" => {
+                reader.member("CodeSigningConfigArn", &mut this.code_signing_config_arn)
+            }
+            "FunctionName" => reader.member("FunctionName", &mut this.function_name),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetFunctionCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("CodeSigningConfigArn", &self.code_signing_config_arn);
+        object.member("FunctionName", &self.function_name);
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionConcurrencyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetFunctionConcurrencyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionConcurrencyOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ReservedConcurrentExecutions" => reader.member(
+                "ReservedConcurrentExecutions",
+                &mut this.reserved_concurrent_executions,
+            ),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetFunctionConcurrencyOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member(
+            "ReservedConcurrentExecutions",
+            &self.reserved_concurrent_executions,
+        );
+        object.end();
+    }
+}
+
 impl FromJson for GetFunctionConfigurationInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.object(|_, reader| reader.skip())?;
@@ -829,6 +2137,20 @@ impl FromJson for GetFunctionConfigurationInput {
 }
 
 impl ToJson for GetFunctionConfigurationInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionEventInvokeConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetFunctionEventInvokeConfigInput {
     fn to_json(&self, writer: &mut Writer) {
         let object = writer.object();
         object.end();
@@ -851,16 +2173,16 @@ impl ToJson for GetFunctionInput {
 
 impl FromJson for GetFunctionOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Configuration" => reader.member("Configuration", &mut value.configuration),
-            "Code" => reader.member("Code", &mut value.code),
-            "Tags" => reader.member("Tags", &mut value.tags),
-            "TagsError" => reader.member("TagsError", &mut value.tags_error),
-            "Concurrency" => reader.member("Concurrency", &mut value.concurrency),
+            "Configuration" => reader.member("Configuration", &mut this.configuration),
+            "Code" => reader.member("Code", &mut this.code),
+            "Tags" => reader.member("Tags", &mut this.tags),
+            "TagsError" => reader.member("TagsError", &mut this.tags_error),
+            "Concurrency" => reader.member("Concurrency", &mut this.concurrency),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -876,16 +2198,430 @@ impl ToJson for GetFunctionOutput {
     }
 }
 
-impl FromJson for ImageConfig {
+impl FromJson for GetFunctionRecursionConfigInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetFunctionRecursionConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionRecursionConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "EntryPoint" => reader.member("EntryPoint", &mut value.entry_point),
-            "Command" => reader.member("Command", &mut value.command),
-            "WorkingDirectory" => reader.member("WorkingDirectory", &mut value.working_directory),
+            "RecursiveLoop" => reader.member("RecursiveLoop", &mut this.recursive_loop),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
+    }
+}
+
+impl ToJson for GetFunctionRecursionConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("RecursiveLoop", &self.recursive_loop);
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionScalingConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetFunctionScalingConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionScalingConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "FunctionArn" => reader.member("FunctionArn", &mut this.function_arn),
+            "AppliedFunctionScalingConfig" => reader.member(
+                "AppliedFunctionScalingConfig",
+                &mut this.applied_function_scaling_config,
+            ),
+            "RequestedFunctionScalingConfig" => reader.member(
+                "RequestedFunctionScalingConfig",
+                &mut this.requested_function_scaling_config,
+            ),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetFunctionScalingConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("FunctionArn", &self.function_arn);
+        object.member(
+            "AppliedFunctionScalingConfig",
+            &self.applied_function_scaling_config,
+        );
+        object.member(
+            "RequestedFunctionScalingConfig",
+            &self.requested_function_scaling_config,
+        );
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionUrlConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetFunctionUrlConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetFunctionUrlConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut function_url = None;
+        let mut function_arn = None;
+        let mut auth_type = None;
+        let mut creation_time = None;
+        let mut last_modified_time = None;
+        reader.object(|key, reader| match key {
+            "FunctionUrl" => reader.member("FunctionUrl", &mut function_url),
+            "FunctionArn" => reader.member("FunctionArn", &mut function_arn),
+            "AuthType" => reader.member("AuthType", &mut auth_type),
+            "Cors" => reader.member("Cors", &mut this.cors),
+            "CreationTime" => reader.member("CreationTime", &mut creation_time),
+            "LastModifiedTime" => reader.member("LastModifiedTime", &mut last_modified_time),
+            "InvokeMode" => reader.member("InvokeMode", &mut this.invoke_mode),
+            _ => reader.skip(),
+        })?;
+        reader.require("FunctionUrl", &mut this.function_url, function_url);
+        reader.require("FunctionArn", &mut this.function_arn, function_arn);
+        reader.require("AuthType", &mut this.auth_type, auth_type);
+        reader.require("CreationTime", &mut this.creation_time, creation_time);
+        reader.require(
+            "LastModifiedTime",
+            &mut this.last_modified_time,
+            last_modified_time,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for GetFunctionUrlConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("FunctionUrl", &self.function_url);
+        object.entry("FunctionArn", &self.function_arn);
+        object.entry("AuthType", &self.auth_type);
+        object.member("Cors", &self.cors);
+        object.entry("CreationTime", &self.creation_time);
+        object.entry("LastModifiedTime", &self.last_modified_time);
+        object.member("InvokeMode", &self.invoke_mode);
+        object.end();
+    }
+}
+
+impl FromJson for GetLayerVersionByArnInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetLayerVersionByArnInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetLayerVersionInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetLayerVersionInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetLayerVersionPolicyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetLayerVersionPolicyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetLayerVersionPolicyOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Policy" => reader.member("Policy", &mut this.policy),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetLayerVersionPolicyOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Policy", &self.policy);
+        object.member("RevisionId", &self.revision_id);
+        object.end();
+    }
+}
+
+impl FromJson for GetLayerVersionResponse {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Content" => reader.member("Content", &mut this.content),
+            "LayerArn" => reader.member("LayerArn", &mut this.layer_arn),
+            "LayerVersionArn" => reader.member("LayerVersionArn", &mut this.layer_version_arn),
+            "Description" => reader.member("Description", &mut this.description),
+            "CreatedDate" => reader.member("CreatedDate", &mut this.created_date),
+            "Version" => reader.member("Version", &mut this.version),
+            "CompatibleArchitectures" => reader.member(
+                "CompatibleArchitectures",
+                &mut this.compatible_architectures,
+            ),
+            "CompatibleRuntimes" => {
+                reader.member("CompatibleRuntimes", &mut this.compatible_runtimes)
+            }
+            "LicenseInfo" => reader.member("LicenseInfo", &mut this.license_info),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetLayerVersionResponse {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Content", &self.content);
+        object.member("LayerArn", &self.layer_arn);
+        object.member("LayerVersionArn", &self.layer_version_arn);
+        object.member("Description", &self.description);
+        object.member("CreatedDate", &self.created_date);
+        object.member("Version", &self.version);
+        object.member("CompatibleArchitectures", &self.compatible_architectures);
+        object.member("CompatibleRuntimes", &self.compatible_runtimes);
+        object.member("LicenseInfo", &self.license_info);
+        object.end();
+    }
+}
+
+impl FromJson for GetPolicyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetPolicyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetPolicyOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Policy" => reader.member("Policy", &mut this.policy),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetPolicyOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Policy", &self.policy);
+        object.member("RevisionId", &self.revision_id);
+        object.end();
+    }
+}
+
+impl FromJson for GetProvisionedConcurrencyConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetProvisionedConcurrencyConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetProvisionedConcurrencyConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "RequestedProvisionedConcurrentExecutions" => reader.member(
+                "RequestedProvisionedConcurrentExecutions",
+                &mut this.requested_provisioned_concurrent_executions,
+            ),
+            "AvailableProvisionedConcurrentExecutions" => reader.member(
+                "AvailableProvisionedConcurrentExecutions",
+                &mut this.available_provisioned_concurrent_executions,
+            ),
+            "AllocatedProvisionedConcurrentExecutions" => reader.member(
+                "AllocatedProvisionedConcurrentExecutions",
+                &mut this.allocated_provisioned_concurrent_executions,
+            ),
+            "Status" => reader.member("Status", &mut this.status),
+            "StatusReason" => reader.member("StatusReason", &mut this.status_reason),
+            "LastModified" => reader.member("LastModified", &mut this.last_modified),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetProvisionedConcurrencyConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member(
+            "RequestedProvisionedConcurrentExecutions",
+            &self.requested_provisioned_concurrent_executions,
+        );
+        object.member(
+            "AvailableProvisionedConcurrentExecutions",
+            &self.available_provisioned_concurrent_executions,
+        );
+        object.member(
+            "AllocatedProvisionedConcurrentExecutions",
+            &self.allocated_provisioned_concurrent_executions,
+        );
+        object.member("Status", &self.status);
+        object.member("StatusReason", &self.status_reason);
+        object.member("LastModified", &self.last_modified);
+        object.end();
+    }
+}
+
+impl FromJson for GetResourcePolicyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetResourcePolicyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetResourcePolicyOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Policy" => reader.member("Policy", &mut this.policy),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetResourcePolicyOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Policy", &self.policy);
+        object.member("RevisionId", &self.revision_id);
+        object.end();
+    }
+}
+
+impl FromJson for GetRuntimeManagementConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for GetRuntimeManagementConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for GetRuntimeManagementConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "UpdateRuntimeOn" => reader.member("UpdateRuntimeOn", &mut this.update_runtime_on),
+            "FunctionArn" => reader.member("FunctionArn", &mut this.function_arn),
+            "RuntimeVersionArn" => {
+                reader.member("RuntimeVersionArn", &mut this.runtime_version_arn)
+            }
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for GetRuntimeManagementConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("UpdateRuntimeOn", &self.update_runtime_on);
+        object.member("FunctionArn", &self.function_arn);
+        object.member("RuntimeVersionArn", &self.runtime_version_arn);
+        object.end();
+    }
+}
+
+impl FromJson for ImageConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "EntryPoint" => reader.member("EntryPoint", &mut this.entry_point),
+            "Command" => reader.member("Command", &mut this.command),
+            "WorkingDirectory" => reader.member("WorkingDirectory", &mut this.working_directory),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -901,13 +2637,13 @@ impl ToJson for ImageConfig {
 
 impl FromJson for ImageConfigError {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ErrorCode" => reader.member("ErrorCode", &mut value.error_code),
-            "Message" => reader.member("Message", &mut value.message),
+            "ErrorCode" => reader.member("ErrorCode", &mut this.error_code),
+            "Message" => reader.member("Message", &mut this.message),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -922,13 +2658,13 @@ impl ToJson for ImageConfigError {
 
 impl FromJson for ImageConfigResponse {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ImageConfig" => reader.member("ImageConfig", &mut value.image_config),
-            "Error" => reader.member("Error", &mut value.error),
+            "ImageConfig" => reader.member("ImageConfig", &mut this.image_config),
+            "Error" => reader.member("Error", &mut this.error),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -937,6 +2673,34 @@ impl ToJson for ImageConfigResponse {
         let mut object = writer.object();
         object.member("ImageConfig", &self.image_config);
         object.member("Error", &self.error);
+        object.end();
+    }
+}
+
+impl FromJson for InvokeAsyncInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for InvokeAsyncInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for InvokeAsyncOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for InvokeAsyncOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
         object.end();
     }
 }
@@ -969,9 +2733,151 @@ impl ToJson for InvokeOutput {
     }
 }
 
+impl FromJson for InvokeResponseStreamUpdate {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Payload" => reader.member("Payload", &mut this.payload),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for InvokeResponseStreamUpdate {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Payload", &self.payload);
+        object.end();
+    }
+}
+
+impl FromJson for InvokeWithResponseStreamCompleteEvent {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ErrorCode" => reader.member("ErrorCode", &mut this.error_code),
+            "ErrorDetails" => reader.member("ErrorDetails", &mut this.error_details),
+            "LogResult" => reader.member("LogResult", &mut this.log_result),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for InvokeWithResponseStreamCompleteEvent {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("ErrorCode", &self.error_code);
+        object.member("ErrorDetails", &self.error_details);
+        object.member("LogResult", &self.log_result);
+        object.end();
+    }
+}
+
+impl FromJson for InvokeWithResponseStreamInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for InvokeWithResponseStreamInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for InvokeWithResponseStreamOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for InvokeWithResponseStreamOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for KafkaSchemaRegistryAccessConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Type" => reader.member("Type", &mut this.type_),
+            "URI" => reader.member("URI", &mut this.uri),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for KafkaSchemaRegistryAccessConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Type", &self.type_);
+        object.member("URI", &self.uri);
+        object.end();
+    }
+}
+
+impl FromJson for KafkaSchemaRegistryConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "SchemaRegistryURI" => {
+                reader.member("SchemaRegistryURI", &mut this.schema_registry_uri)
+            }
+            "EventRecordFormat" => {
+                reader.member("EventRecordFormat", &mut this.event_record_format)
+            }
+            "AccessConfigs" => reader.member("AccessConfigs", &mut this.access_configs),
+            "SchemaValidationConfigs" => reader.member(
+                "SchemaValidationConfigs",
+                &mut this.schema_validation_configs,
+            ),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for KafkaSchemaRegistryConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("SchemaRegistryURI", &self.schema_registry_uri);
+        object.member("EventRecordFormat", &self.event_record_format);
+        object.member("AccessConfigs", &self.access_configs);
+        object.member("SchemaValidationConfigs", &self.schema_validation_configs);
+        object.end();
+    }
+}
+
+impl FromJson for KafkaSchemaValidationConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Attribute" => reader.member("Attribute", &mut this.attribute),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for KafkaSchemaValidationConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Attribute", &self.attribute);
+        object.end();
+    }
+}
+
 impl FromJson for LambdaManagedInstancesCapacityProviderConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut capacity_provider_arn = None;
         reader.object(|key, reader| match key {
             "CapacityProviderArn" => {
@@ -979,20 +2885,20 @@ impl FromJson for LambdaManagedInstancesCapacityProviderConfig {
             }
             "PerExecutionEnvironmentMaxConcurrency" => reader.member(
                 "PerExecutionEnvironmentMaxConcurrency",
-                &mut value.per_execution_environment_max_concurrency,
+                &mut this.per_execution_environment_max_concurrency,
             ),
             "ExecutionEnvironmentMemoryGiBPerVCpu" => reader.member(
                 "ExecutionEnvironmentMemoryGiBPerVCpu",
-                &mut value.execution_environment_memory_gi_b_per_v_cpu,
+                &mut this.execution_environment_memory_gi_b_per_v_cpu,
             ),
             _ => reader.skip(),
         })?;
         reader.require(
             "CapacityProviderArn",
-            &mut value.capacity_provider_arn,
+            &mut this.capacity_provider_arn,
             capacity_provider_arn,
         );
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1014,18 +2920,18 @@ impl ToJson for LambdaManagedInstancesCapacityProviderConfig {
 
 impl FromJson for Layer {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Arn" => reader.member("Arn", &mut value.arn),
-            "CodeSize" => reader.member("CodeSize", &mut value.code_size),
+            "Arn" => reader.member("Arn", &mut this.arn),
+            "CodeSize" => reader.member("CodeSize", &mut this.code_size),
             "SigningProfileVersionArn" => reader.member(
                 "SigningProfileVersionArn",
-                &mut value.signing_profile_version_arn,
+                &mut this.signing_profile_version_arn,
             ),
-            "SigningJobArn" => reader.member("SigningJobArn", &mut value.signing_job_arn),
+            "SigningJobArn" => reader.member("SigningJobArn", &mut this.signing_job_arn),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1039,6 +2945,131 @@ impl ToJson for Layer {
             &self.signing_profile_version_arn,
         );
         object.member("SigningJobArn", &self.signing_job_arn);
+        object.end();
+    }
+}
+
+impl FromJson for LayerVersionContentInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "S3Bucket" => reader.member("S3Bucket", &mut this.s3_bucket),
+            "S3Key" => reader.member("S3Key", &mut this.s3_key),
+            "S3ObjectVersion" => reader.member("S3ObjectVersion", &mut this.s3_object_version),
+            "S3ObjectStorageMode" => {
+                reader.member("S3ObjectStorageMode", &mut this.s3_object_storage_mode)
+            }
+            "ZipFile" => reader.member("ZipFile", &mut this.zip_file),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for LayerVersionContentInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("S3Bucket", &self.s3_bucket);
+        object.member("S3Key", &self.s3_key);
+        object.member("S3ObjectVersion", &self.s3_object_version);
+        object.member("S3ObjectStorageMode", &self.s3_object_storage_mode);
+        object.member("ZipFile", &self.zip_file);
+        object.end();
+    }
+}
+
+impl FromJson for LayerVersionContentOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Location" => reader.member("Location", &mut this.location),
+            "CodeSha256" => reader.member("CodeSha256", &mut this.code_sha256),
+            "CodeSize" => reader.member("CodeSize", &mut this.code_size),
+            "SigningProfileVersionArn" => reader.member(
+                "SigningProfileVersionArn",
+                &mut this.signing_profile_version_arn,
+            ),
+            "SigningJobArn" => reader.member("SigningJobArn", &mut this.signing_job_arn),
+            "ResolvedS3Object" => reader.member("ResolvedS3Object", &mut this.resolved_s3_object),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for LayerVersionContentOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Location", &self.location);
+        object.member("CodeSha256", &self.code_sha256);
+        object.member("CodeSize", &self.code_size);
+        object.member(
+            "SigningProfileVersionArn",
+            &self.signing_profile_version_arn,
+        );
+        object.member("SigningJobArn", &self.signing_job_arn);
+        object.member("ResolvedS3Object", &self.resolved_s3_object);
+        object.end();
+    }
+}
+
+impl FromJson for LayerVersionsListItem {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "LayerVersionArn" => reader.member("LayerVersionArn", &mut this.layer_version_arn),
+            "Version" => reader.member("Version", &mut this.version),
+            "Description" => reader.member("Description", &mut this.description),
+            "CreatedDate" => reader.member("CreatedDate", &mut this.created_date),
+            "CompatibleArchitectures" => reader.member(
+                "CompatibleArchitectures",
+                &mut this.compatible_architectures,
+            ),
+            "CompatibleRuntimes" => {
+                reader.member("CompatibleRuntimes", &mut this.compatible_runtimes)
+            }
+            "LicenseInfo" => reader.member("LicenseInfo", &mut this.license_info),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for LayerVersionsListItem {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("LayerVersionArn", &self.layer_version_arn);
+        object.member("Version", &self.version);
+        object.member("Description", &self.description);
+        object.member("CreatedDate", &self.created_date);
+        object.member("CompatibleArchitectures", &self.compatible_architectures);
+        object.member("CompatibleRuntimes", &self.compatible_runtimes);
+        object.member("LicenseInfo", &self.license_info);
+        object.end();
+    }
+}
+
+impl FromJson for LayersListItem {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "LayerName" => reader.member("LayerName", &mut this.layer_name),
+            "LayerArn" => reader.member("LayerArn", &mut this.layer_arn),
+            "LatestMatchingVersion" => {
+                reader.member("LatestMatchingVersion", &mut this.latest_matching_version)
+            }
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for LayersListItem {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("LayerName", &self.layer_name);
+        object.member("LayerArn", &self.layer_arn);
+        object.member("LatestMatchingVersion", &self.latest_matching_version);
         object.end();
     }
 }
@@ -1059,13 +3090,13 @@ impl ToJson for ListAliasesInput {
 
 impl FromJson for ListAliasesOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "NextMarker" => reader.member("NextMarker", &mut value.next_marker),
-            "Aliases" => reader.member("Aliases", &mut value.aliases),
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "Aliases" => reader.member("Aliases", &mut this.aliases),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1074,6 +3105,197 @@ impl ToJson for ListAliasesOutput {
         let mut object = writer.object();
         object.member("NextMarker", &self.next_marker);
         object.member("Aliases", &self.aliases);
+        object.end();
+    }
+}
+
+impl FromJson for ListCodeSigningConfigsInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListCodeSigningConfigsInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListCodeSigningConfigsOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "CodeSigningConfigs" => {
+                reader.member("CodeSigningConfigs", &mut this.code_signing_configs)
+            }
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ListCodeSigningConfigsOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("NextMarker", &self.next_marker);
+        object.member("CodeSigningConfigs", &self.code_signing_configs);
+        object.end();
+    }
+}
+
+impl FromJson for ListEventSourceMappingsInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListEventSourceMappingsInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListEventSourceMappingsOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "EventSourceMappings" => {
+                reader.member("EventSourceMappings", &mut this.event_source_mappings)
+            }
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ListEventSourceMappingsOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("NextMarker", &self.next_marker);
+        object.member("EventSourceMappings", &self.event_source_mappings);
+        object.end();
+    }
+}
+
+impl FromJson for ListFunctionEventInvokeConfigsInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListFunctionEventInvokeConfigsInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListFunctionEventInvokeConfigsOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "FunctionEventInvokeConfigs" => reader.member(
+                "FunctionEventInvokeConfigs",
+                &mut this.function_event_invoke_configs,
+            ),
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ListFunctionEventInvokeConfigsOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member(
+            "FunctionEventInvokeConfigs",
+            &self.function_event_invoke_configs,
+        );
+        object.member("NextMarker", &self.next_marker);
+        object.end();
+    }
+}
+
+impl FromJson for ListFunctionUrlConfigsInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListFunctionUrlConfigsInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListFunctionUrlConfigsOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut function_url_configs = None;
+        reader.object(|key, reader| match key {
+            "FunctionUrlConfigs" => reader.member("FunctionUrlConfigs", &mut function_url_configs),
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "FunctionUrlConfigs",
+            &mut this.function_url_configs,
+            function_url_configs,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for ListFunctionUrlConfigsOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("FunctionUrlConfigs", &self.function_url_configs);
+        object.member("NextMarker", &self.next_marker);
+        object.end();
+    }
+}
+
+impl FromJson for ListFunctionsByCodeSigningConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListFunctionsByCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListFunctionsByCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "FunctionArns" => reader.member("FunctionArns", &mut this.function_arns),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ListFunctionsByCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("NextMarker", &self.next_marker);
+        object.member("FunctionArns", &self.function_arns);
         object.end();
     }
 }
@@ -1094,13 +3316,13 @@ impl ToJson for ListFunctionsInput {
 
 impl FromJson for ListFunctionsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "NextMarker" => reader.member("NextMarker", &mut value.next_marker),
-            "Functions" => reader.member("Functions", &mut value.functions),
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "Functions" => reader.member("Functions", &mut this.functions),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1109,6 +3331,117 @@ impl ToJson for ListFunctionsOutput {
         let mut object = writer.object();
         object.member("NextMarker", &self.next_marker);
         object.member("Functions", &self.functions);
+        object.end();
+    }
+}
+
+impl FromJson for ListLayerVersionsInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListLayerVersionsInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListLayerVersionsOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "LayerVersions" => reader.member("LayerVersions", &mut this.layer_versions),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ListLayerVersionsOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("NextMarker", &self.next_marker);
+        object.member("LayerVersions", &self.layer_versions);
+        object.end();
+    }
+}
+
+impl FromJson for ListLayersInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListLayersInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListLayersOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "Layers" => reader.member("Layers", &mut this.layers),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ListLayersOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("NextMarker", &self.next_marker);
+        object.member("Layers", &self.layers);
+        object.end();
+    }
+}
+
+impl FromJson for ListProvisionedConcurrencyConfigsInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for ListProvisionedConcurrencyConfigsInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ListProvisionedConcurrencyConfigsOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ProvisionedConcurrencyConfigs" => reader.member(
+                "ProvisionedConcurrencyConfigs",
+                &mut this.provisioned_concurrency_configs,
+            ),
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ListProvisionedConcurrencyConfigsOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member(
+            "ProvisionedConcurrencyConfigs",
+            &self.provisioned_concurrency_configs,
+        );
+        object.member("NextMarker", &self.next_marker);
         object.end();
     }
 }
@@ -1129,12 +3462,12 @@ impl ToJson for ListTagsInput {
 
 impl FromJson for ListTagsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Tags" => reader.member("Tags", &mut value.tags),
+            "Tags" => reader.member("Tags", &mut this.tags),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1162,13 +3495,13 @@ impl ToJson for ListVersionsByFunctionInput {
 
 impl FromJson for ListVersionsByFunctionOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "NextMarker" => reader.member("NextMarker", &mut value.next_marker),
-            "Versions" => reader.member("Versions", &mut value.versions),
+            "NextMarker" => reader.member("NextMarker", &mut this.next_marker),
+            "Versions" => reader.member("Versions", &mut this.versions),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1183,17 +3516,17 @@ impl ToJson for ListVersionsByFunctionOutput {
 
 impl FromJson for LoggingConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "LogFormat" => reader.member("LogFormat", &mut value.log_format),
+            "LogFormat" => reader.member("LogFormat", &mut this.log_format),
             "ApplicationLogLevel" => {
-                reader.member("ApplicationLogLevel", &mut value.application_log_level)
+                reader.member("ApplicationLogLevel", &mut this.application_log_level)
             }
-            "SystemLogLevel" => reader.member("SystemLogLevel", &mut value.system_log_level),
-            "LogGroup" => reader.member("LogGroup", &mut value.log_group),
+            "SystemLogLevel" => reader.member("SystemLogLevel", &mut this.system_log_level),
+            "LogGroup" => reader.member("LogGroup", &mut this.log_group),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1208,17 +3541,201 @@ impl ToJson for LoggingConfig {
     }
 }
 
-impl FromJson for PublishVersionInput {
+impl FromJson for OnFailure {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "CodeSha256" => reader.member("CodeSha256", &mut value.code_sha256),
-            "Description" => reader.member("Description", &mut value.description),
-            "RevisionId" => reader.member("RevisionId", &mut value.revision_id),
-            "PublishTo" => reader.member("PublishTo", &mut value.publish_to),
+            "Destination" => reader.member("Destination", &mut this.destination),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
+    }
+}
+
+impl ToJson for OnFailure {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Destination", &self.destination);
+        object.end();
+    }
+}
+
+impl FromJson for OnSuccess {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Destination" => reader.member("Destination", &mut this.destination),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for OnSuccess {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Destination", &self.destination);
+        object.end();
+    }
+}
+
+impl FromJson for ProvisionedConcurrencyConfigListItem {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "FunctionArn" => reader.member("FunctionArn", &mut this.function_arn),
+            "RequestedProvisionedConcurrentExecutions" => reader.member(
+                "RequestedProvisionedConcurrentExecutions",
+                &mut this.requested_provisioned_concurrent_executions,
+            ),
+            "AvailableProvisionedConcurrentExecutions" => reader.member(
+                "AvailableProvisionedConcurrentExecutions",
+                &mut this.available_provisioned_concurrent_executions,
+            ),
+            "AllocatedProvisionedConcurrentExecutions" => reader.member(
+                "AllocatedProvisionedConcurrentExecutions",
+                &mut this.allocated_provisioned_concurrent_executions,
+            ),
+            "Status" => reader.member("Status", &mut this.status),
+            "StatusReason" => reader.member("StatusReason", &mut this.status_reason),
+            "LastModified" => reader.member("LastModified", &mut this.last_modified),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ProvisionedConcurrencyConfigListItem {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("FunctionArn", &self.function_arn);
+        object.member(
+            "RequestedProvisionedConcurrentExecutions",
+            &self.requested_provisioned_concurrent_executions,
+        );
+        object.member(
+            "AvailableProvisionedConcurrentExecutions",
+            &self.available_provisioned_concurrent_executions,
+        );
+        object.member(
+            "AllocatedProvisionedConcurrentExecutions",
+            &self.allocated_provisioned_concurrent_executions,
+        );
+        object.member("Status", &self.status);
+        object.member("StatusReason", &self.status_reason);
+        object.member("LastModified", &self.last_modified);
+        object.end();
+    }
+}
+
+impl FromJson for ProvisionedPollerConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "MinimumPollers" => reader.member("MinimumPollers", &mut this.minimum_pollers),
+            "MaximumPollers" => reader.member("MaximumPollers", &mut this.maximum_pollers),
+            "PollerGroupName" => reader.member("PollerGroupName", &mut this.poller_group_name),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for ProvisionedPollerConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("MinimumPollers", &self.minimum_pollers);
+        object.member("MaximumPollers", &self.maximum_pollers);
+        object.member("PollerGroupName", &self.poller_group_name);
+        object.end();
+    }
+}
+
+impl FromJson for PublishLayerVersionInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut content = None;
+        reader.object(|key, reader| match key {
+            "Description" => reader.member("Description", &mut this.description),
+            "Content" => reader.member("Content", &mut content),
+            "CompatibleArchitectures" => reader.member(
+                "CompatibleArchitectures",
+                &mut this.compatible_architectures,
+            ),
+            "CompatibleRuntimes" => {
+                reader.member("CompatibleRuntimes", &mut this.compatible_runtimes)
+            }
+            "LicenseInfo" => reader.member("LicenseInfo", &mut this.license_info),
+            _ => reader.skip(),
+        })?;
+        reader.require("Content", &mut this.content, content);
+        Ok(this)
+    }
+}
+
+impl ToJson for PublishLayerVersionInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Description", &self.description);
+        object.entry("Content", &self.content);
+        object.member("CompatibleArchitectures", &self.compatible_architectures);
+        object.member("CompatibleRuntimes", &self.compatible_runtimes);
+        object.member("LicenseInfo", &self.license_info);
+        object.end();
+    }
+}
+
+impl FromJson for PublishLayerVersionOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Content" => reader.member("Content", &mut this.content),
+            "LayerArn" => reader.member("LayerArn", &mut this.layer_arn),
+            "LayerVersionArn" => reader.member("LayerVersionArn", &mut this.layer_version_arn),
+            "Description" => reader.member("Description", &mut this.description),
+            "CreatedDate" => reader.member("CreatedDate", &mut this.created_date),
+            "Version" => reader.member("Version", &mut this.version),
+            "CompatibleArchitectures" => reader.member(
+                "CompatibleArchitectures",
+                &mut this.compatible_architectures,
+            ),
+            "CompatibleRuntimes" => {
+                reader.member("CompatibleRuntimes", &mut this.compatible_runtimes)
+            }
+            "LicenseInfo" => reader.member("LicenseInfo", &mut this.license_info),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for PublishLayerVersionOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Content", &self.content);
+        object.member("LayerArn", &self.layer_arn);
+        object.member("LayerVersionArn", &self.layer_version_arn);
+        object.member("Description", &self.description);
+        object.member("CreatedDate", &self.created_date);
+        object.member("Version", &self.version);
+        object.member("CompatibleArchitectures", &self.compatible_architectures);
+        object.member("CompatibleRuntimes", &self.compatible_runtimes);
+        object.member("LicenseInfo", &self.license_info);
+        object.end();
+    }
+}
+
+impl FromJson for PublishVersionInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "CodeSha256" => reader.member("CodeSha256", &mut this.code_sha256),
+            "Description" => reader.member("Description", &mut this.description),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            "PublishTo" => reader.member("PublishTo", &mut this.publish_to),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -1233,16 +3750,456 @@ impl ToJson for PublishVersionInput {
     }
 }
 
-impl FromJson for ResolvedS3Object {
+impl FromJson for PutFunctionCodeSigningConfigInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
+        let mut code_signing_config_arn = None;
         reader.object(|key, reader| match key {
-            "S3Bucket" => reader.member("S3Bucket", &mut value.s3_bucket),
-            "S3Key" => reader.member("S3Key", &mut value.s3_key),
-            "S3ObjectVersion" => reader.member("S3ObjectVersion", &mut value.s3_object_version),
+            "CodeSigningConfigArn" => {
+                reader.member("CodeSigningConfigArn", &mut code_signing_config_arn)
+            }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        reader.require(
+            "CodeSigningConfigArn",
+            &mut this.code_signing_config_arn,
+            code_signing_config_arn,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("CodeSigningConfigArn", &self.code_signing_config_arn);
+        object.end();
+    }
+}
+
+impl FromJson for PutFunctionCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut code_signing_config_arn = None;
+        let mut function_name = None;
+        reader.object(|key, reader| match key {
+            "CodeSigningConfigArn" => {
+                reader.member("CodeSigningConfigArn", &mut code_signing_config_arn)
+            }
+            "FunctionName" => reader.member("FunctionName", &mut function_name),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "CodeSigningConfigArn",
+            &mut this.code_signing_config_arn,
+            code_signing_config_arn,
+        );
+        reader.require("FunctionName", &mut this.function_name, function_name);
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("CodeSigningConfigArn", &self.code_signing_config_arn);
+        object.entry("FunctionName", &self.function_name);
+        object.end();
+    }
+}
+
+impl FromJson for PutFunctionConcurrencyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut reserved_concurrent_executions = None;
+        reader.object(|key, reader| match key {
+            "ReservedConcurrentExecutions" => reader.member(
+                "ReservedConcurrentExecutions",
+                &mut reserved_concurrent_executions,
+            ),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "ReservedConcurrentExecutions",
+            &mut this.reserved_concurrent_executions,
+            reserved_concurrent_executions,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionConcurrencyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry(
+            "ReservedConcurrentExecutions",
+            &self.reserved_concurrent_executions,
+        );
+        object.end();
+    }
+}
+
+impl FromJson for PutFunctionEventInvokeConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "MaximumRetryAttempts" => {
+                reader.member("MaximumRetryAttempts", &mut this.maximum_retry_attempts)
+            }
+            "MaximumEventAgeInSeconds" => reader.member(
+                "MaximumEventAgeInSeconds",
+                &mut this.maximum_event_age_in_seconds,
+            ),
+            "DestinationConfig" => reader.member("DestinationConfig", &mut this.destination_config),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionEventInvokeConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("MaximumRetryAttempts", &self.maximum_retry_attempts);
+        object.member(
+            "MaximumEventAgeInSeconds",
+            &self.maximum_event_age_in_seconds,
+        );
+        object.member("DestinationConfig", &self.destination_config);
+        object.end();
+    }
+}
+
+impl FromJson for PutFunctionRecursionConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut recursive_loop = None;
+        reader.object(|key, reader| match key {
+            "RecursiveLoop" => reader.member("RecursiveLoop", &mut recursive_loop),
+            _ => reader.skip(),
+        })?;
+        reader.require("RecursiveLoop", &mut this.recursive_loop, recursive_loop);
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionRecursionConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("RecursiveLoop", &self.recursive_loop);
+        object.end();
+    }
+}
+
+impl FromJson for PutFunctionRecursionConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "RecursiveLoop" => reader.member("RecursiveLoop", &mut this.recursive_loop),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionRecursionConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("RecursiveLoop", &self.recursive_loop);
+        object.end();
+    }
+}
+
+impl FromJson for PutFunctionScalingConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "FunctionScalingConfig" => {
+                reader.member("FunctionScalingConfig", &mut this.function_scaling_config)
+            }
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionScalingConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("FunctionScalingConfig", &self.function_scaling_config);
+        object.end();
+    }
+}
+
+impl FromJson for PutFunctionScalingConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "FunctionState" => reader.member("FunctionState", &mut this.function_state),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for PutFunctionScalingConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("FunctionState", &self.function_state);
+        object.end();
+    }
+}
+
+impl FromJson for PutProvisionedConcurrencyConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut provisioned_concurrent_executions = None;
+        reader.object(|key, reader| match key {
+            "ProvisionedConcurrentExecutions" => reader.member(
+                "ProvisionedConcurrentExecutions",
+                &mut provisioned_concurrent_executions,
+            ),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "ProvisionedConcurrentExecutions",
+            &mut this.provisioned_concurrent_executions,
+            provisioned_concurrent_executions,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for PutProvisionedConcurrencyConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry(
+            "ProvisionedConcurrentExecutions",
+            &self.provisioned_concurrent_executions,
+        );
+        object.end();
+    }
+}
+
+impl FromJson for PutProvisionedConcurrencyConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "RequestedProvisionedConcurrentExecutions" => reader.member(
+                "RequestedProvisionedConcurrentExecutions",
+                &mut this.requested_provisioned_concurrent_executions,
+            ),
+            "AllocatedProvisionedConcurrentExecutions" => reader.member(
+                "AllocatedProvisionedConcurrentExecutions",
+                &mut this.allocated_provisioned_concurrent_executions,
+            ),
+            "AvailableProvisionedConcurrentExecutions" => reader.member(
+                "AvailableProvisionedConcurrentExecutions",
+                &mut this.available_provisioned_concurrent_executions,
+            ),
+            "Status" => reader.member("Status", &mut this.status),
+            "StatusReason" => reader.member("StatusReason", &mut this.status_reason),
+            "LastModified" => reader.member("LastModified", &mut this.last_modified),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for PutProvisionedConcurrencyConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member(
+            "RequestedProvisionedConcurrentExecutions",
+            &self.requested_provisioned_concurrent_executions,
+        );
+        object.member(
+            "AllocatedProvisionedConcurrentExecutions",
+            &self.allocated_provisioned_concurrent_executions,
+        );
+        object.member(
+            "AvailableProvisionedConcurrentExecutions",
+            &self.available_provisioned_concurrent_executions,
+        );
+        object.member("Status", &self.status);
+        object.member("StatusReason", &self.status_reason);
+        object.member("LastModified", &self.last_modified);
+        object.end();
+    }
+}
+
+impl FromJson for PutResourcePolicyInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut policy = None;
+        reader.object(|key, reader| match key {
+            "Policy" => reader.member("Policy", &mut policy),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            _ => reader.skip(),
+        })?;
+        reader.require("Policy", &mut this.policy, policy);
+        Ok(this)
+    }
+}
+
+impl ToJson for PutResourcePolicyInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("Policy", &self.policy);
+        object.member("RevisionId", &self.revision_id);
+        object.end();
+    }
+}
+
+impl FromJson for PutResourcePolicyOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Policy" => reader.member("Policy", &mut this.policy),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for PutResourcePolicyOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Policy", &self.policy);
+        object.member("RevisionId", &self.revision_id);
+        object.end();
+    }
+}
+
+impl FromJson for PutRuntimeManagementConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut update_runtime_on = None;
+        reader.object(|key, reader| match key {
+            "UpdateRuntimeOn" => reader.member("UpdateRuntimeOn", &mut update_runtime_on),
+            "RuntimeVersionArn" => {
+                reader.member("RuntimeVersionArn", &mut this.runtime_version_arn)
+            }
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "UpdateRuntimeOn",
+            &mut this.update_runtime_on,
+            update_runtime_on,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for PutRuntimeManagementConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("UpdateRuntimeOn", &self.update_runtime_on);
+        object.member("RuntimeVersionArn", &self.runtime_version_arn);
+        object.end();
+    }
+}
+
+impl FromJson for PutRuntimeManagementConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut update_runtime_on = None;
+        let mut function_arn = None;
+        reader.object(|key, reader| match key {
+            "UpdateRuntimeOn" => reader.member("UpdateRuntimeOn", &mut update_runtime_on),
+            "FunctionArn" => reader.member("FunctionArn", &mut function_arn),
+            "RuntimeVersionArn" => {
+                reader.member("RuntimeVersionArn", &mut this.runtime_version_arn)
+            }
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "UpdateRuntimeOn",
+            &mut this.update_runtime_on,
+            update_runtime_on,
+        );
+        reader.require("FunctionArn", &mut this.function_arn, function_arn);
+        Ok(this)
+    }
+}
+
+impl ToJson for PutRuntimeManagementConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("UpdateRuntimeOn", &self.update_runtime_on);
+        object.entry("FunctionArn", &self.function_arn);
+        object.member("RuntimeVersionArn", &self.runtime_version_arn);
+        object.end();
+    }
+}
+
+impl FromJson for RemoveLayerVersionPermissionInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for RemoveLayerVersionPermissionInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for RemoveLayerVersionPermissionOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for RemoveLayerVersionPermissionOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for RemovePermissionInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for RemovePermissionInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for RemovePermissionOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.object(|_, reader| reader.skip())?;
+        Ok(Self::default())
+    }
+}
+
+impl ToJson for RemovePermissionOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let object = writer.object();
+        object.end();
+    }
+}
+
+impl FromJson for ResolvedS3Object {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "S3Bucket" => reader.member("S3Bucket", &mut this.s3_bucket),
+            "S3Key" => reader.member("S3Key", &mut this.s3_key),
+            "S3ObjectVersion" => reader.member("S3ObjectVersion", &mut this.s3_object_version),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -1258,15 +4215,15 @@ impl ToJson for ResolvedS3Object {
 
 impl FromJson for RuntimeVersionConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
             "RuntimeVersionArn" => {
-                reader.member("RuntimeVersionArn", &mut value.runtime_version_arn)
+                reader.member("RuntimeVersionArn", &mut this.runtime_version_arn)
             }
-            "Error" => reader.member("Error", &mut value.error),
+            "Error" => reader.member("Error", &mut this.error),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1281,13 +4238,13 @@ impl ToJson for RuntimeVersionConfig {
 
 impl FromJson for RuntimeVersionError {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ErrorCode" => reader.member("ErrorCode", &mut value.error_code),
-            "Message" => reader.member("Message", &mut value.message),
+            "ErrorCode" => reader.member("ErrorCode", &mut this.error_code),
+            "Message" => reader.member("Message", &mut this.message),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1302,12 +4259,12 @@ impl ToJson for RuntimeVersionError {
 
 impl FromJson for S3FilesConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "DirectS3Read" => reader.member("DirectS3Read", &mut value.direct_s3_read),
+            "DirectS3Read" => reader.member("DirectS3Read", &mut this.direct_s3_read),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1319,14 +4276,79 @@ impl ToJson for S3FilesConfig {
     }
 }
 
-impl FromJson for SnapStart {
+impl FromJson for ScalingConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ApplyOn" => reader.member("ApplyOn", &mut value.apply_on),
+            "MaximumConcurrency" => {
+                reader.member("MaximumConcurrency", &mut this.maximum_concurrency)
+            }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
+    }
+}
+
+impl ToJson for ScalingConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("MaximumConcurrency", &self.maximum_concurrency);
+        object.end();
+    }
+}
+
+impl FromJson for SelfManagedEventSource {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Endpoints" => reader.member("Endpoints", &mut this.endpoints),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for SelfManagedEventSource {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Endpoints", &self.endpoints);
+        object.end();
+    }
+}
+
+impl FromJson for SelfManagedKafkaEventSourceConfig {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ConsumerGroupId" => reader.member("ConsumerGroupId", &mut this.consumer_group_id),
+            "SchemaRegistryConfig" => {
+                reader.member("SchemaRegistryConfig", &mut this.schema_registry_config)
+            }
+            "ConsumptionMode" => reader.member("ConsumptionMode", &mut this.consumption_mode),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for SelfManagedKafkaEventSourceConfig {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("ConsumerGroupId", &self.consumer_group_id);
+        object.member("SchemaRegistryConfig", &self.schema_registry_config);
+        object.member("ConsumptionMode", &self.consumption_mode);
+        object.end();
+    }
+}
+
+impl FromJson for SnapStart {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ApplyOn" => reader.member("ApplyOn", &mut this.apply_on),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -1340,15 +4362,15 @@ impl ToJson for SnapStart {
 
 impl FromJson for SnapStartResponse {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ApplyOn" => reader.member("ApplyOn", &mut value.apply_on),
+            "ApplyOn" => reader.member("ApplyOn", &mut this.apply_on),
             "OptimizationStatus" => {
-                reader.member("OptimizationStatus", &mut value.optimization_status)
+                reader.member("OptimizationStatus", &mut this.optimization_status)
             }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1361,16 +4383,37 @@ impl ToJson for SnapStartResponse {
     }
 }
 
+impl FromJson for SourceAccessConfiguration {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "Type" => reader.member("Type", &mut this.type_),
+            "URI" => reader.member("URI", &mut this.uri),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for SourceAccessConfiguration {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Type", &self.type_);
+        object.member("URI", &self.uri);
+        object.end();
+    }
+}
+
 impl FromJson for TagResourceInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut tags = None;
         reader.object(|key, reader| match key {
             "Tags" => reader.member("Tags", &mut tags),
             _ => reader.skip(),
         })?;
-        reader.require("Tags", &mut value.tags, tags);
-        Ok(value)
+        reader.require("Tags", &mut this.tags, tags);
+        Ok(this)
     }
 }
 
@@ -1398,7 +4441,7 @@ impl ToJson for TagResourceOutput {
 
 impl FromJson for TagsError {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut error_code = None;
         let mut message = None;
         reader.object(|key, reader| match key {
@@ -1406,9 +4449,9 @@ impl FromJson for TagsError {
             "Message" => reader.member("Message", &mut message),
             _ => reader.skip(),
         })?;
-        reader.require("ErrorCode", &mut value.error_code, error_code);
-        reader.require("Message", &mut value.message, message);
-        Ok(value)
+        reader.require("ErrorCode", &mut this.error_code, error_code);
+        reader.require("Message", &mut this.message, message);
+        Ok(this)
     }
 }
 
@@ -1423,7 +4466,7 @@ impl ToJson for TagsError {
 
 impl FromJson for TenancyConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut tenant_isolation_mode = None;
         reader.object(|key, reader| match key {
             "TenantIsolationMode" => {
@@ -1433,10 +4476,10 @@ impl FromJson for TenancyConfig {
         })?;
         reader.require(
             "TenantIsolationMode",
-            &mut value.tenant_isolation_mode,
+            &mut this.tenant_isolation_mode,
             tenant_isolation_mode,
         );
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1450,12 +4493,12 @@ impl ToJson for TenancyConfig {
 
 impl FromJson for TracingConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Mode" => reader.member("Mode", &mut value.mode),
+            "Mode" => reader.member("Mode", &mut this.mode),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1469,12 +4512,12 @@ impl ToJson for TracingConfig {
 
 impl FromJson for TracingConfigResponse {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Mode" => reader.member("Mode", &mut value.mode),
+            "Mode" => reader.member("Mode", &mut this.mode),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1516,15 +4559,15 @@ impl ToJson for UntagResourceOutput {
 
 impl FromJson for UpdateAliasInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "FunctionVersion" => reader.member("FunctionVersion", &mut value.function_version),
-            "Description" => reader.member("Description", &mut value.description),
-            "RoutingConfig" => reader.member("RoutingConfig", &mut value.routing_config),
-            "RevisionId" => reader.member("RevisionId", &mut value.revision_id),
+            "FunctionVersion" => reader.member("FunctionVersion", &mut this.function_version),
+            "Description" => reader.member("Description", &mut this.description),
+            "RoutingConfig" => reader.member("RoutingConfig", &mut this.routing_config),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1539,27 +4582,190 @@ impl ToJson for UpdateAliasInput {
     }
 }
 
-impl FromJson for UpdateFunctionCodeInput {
+impl FromJson for UpdateCodeSigningConfigInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "ZipFile" => reader.member("ZipFile", &mut value.zip_file),
-            "S3Bucket" => reader.member("S3Bucket", &mut value.s3_bucket),
-            "S3Key" => reader.member("S3Key", &mut value.s3_key),
-            "S3ObjectVersion" => reader.member("S3ObjectVersion", &mut value.s3_object_version),
-            "S3ObjectStorageMode" => {
-                reader.member("S3ObjectStorageMode", &mut value.s3_object_storage_mode)
+            "Description" => reader.member("Description", &mut this.description),
+            "AllowedPublishers" => reader.member("AllowedPublishers", &mut this.allowed_publishers),
+            "CodeSigningPolicies" => {
+                reader.member("CodeSigningPolicies", &mut this.code_signing_policies)
             }
-            "ImageUri" => reader.member("ImageUri", &mut value.image_uri),
-            "Architectures" => reader.member("Architectures", &mut value.architectures),
-            "Publish" => reader.member("Publish", &mut value.publish),
-            "PublishTo" => reader.member("PublishTo", &mut value.publish_to),
-            "DryRun" => reader.member("DryRun", &mut value.dry_run),
-            "RevisionId" => reader.member("RevisionId", &mut value.revision_id),
-            "SourceKMSKeyArn" => reader.member("SourceKMSKeyArn", &mut value.source_kms_key_arn),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
+    }
+}
+
+impl ToJson for UpdateCodeSigningConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("Description", &self.description);
+        object.member("AllowedPublishers", &self.allowed_publishers);
+        object.member("CodeSigningPolicies", &self.code_signing_policies);
+        object.end();
+    }
+}
+
+impl FromJson for UpdateCodeSigningConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut code_signing_config = None;
+        reader.object(|key, reader| match key {
+            "CodeSigningConfig" => reader.member("CodeSigningConfig", &mut code_signing_config),
+            _ => reader.skip(),
+        })?;
+        reader.require(
+            "CodeSigningConfig",
+            &mut this.code_signing_config,
+            code_signing_config,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for UpdateCodeSigningConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("CodeSigningConfig", &self.code_signing_config);
+        object.end();
+    }
+}
+
+impl FromJson for UpdateEventSourceMappingInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "FunctionName" => reader.member("FunctionName", &mut this.function_name),
+            "Enabled" => reader.member("Enabled", &mut this.enabled),
+            "BatchSize" => reader.member("BatchSize", &mut this.batch_size),
+            "FilterCriteria" => reader.member("FilterCriteria", &mut this.filter_criteria),
+            "KMSKeyArn" => reader.member("KMSKeyArn", &mut this.kms_key_arn),
+            "MetricsConfig" => reader.member("MetricsConfig", &mut this.metrics_config),
+            "LoggingConfig" => reader.member("LoggingConfig", &mut this.logging_config),
+            "ScalingConfig" => reader.member("ScalingConfig", &mut this.scaling_config),
+            "MaximumBatchingWindowInSeconds" => reader.member(
+                "MaximumBatchingWindowInSeconds",
+                &mut this.maximum_batching_window_in_seconds,
+            ),
+            "ParallelizationFactor" => {
+                reader.member("ParallelizationFactor", &mut this.parallelization_factor)
+            }
+            "DestinationConfig" => reader.member("DestinationConfig", &mut this.destination_config),
+            "MaximumRecordAgeInSeconds" => reader.member(
+                "MaximumRecordAgeInSeconds",
+                &mut this.maximum_record_age_in_seconds,
+            ),
+            "BisectBatchOnFunctionError" => reader.member(
+                "BisectBatchOnFunctionError",
+                &mut this.bisect_batch_on_function_error,
+            ),
+            "MaximumRetryAttempts" => {
+                reader.member("MaximumRetryAttempts", &mut this.maximum_retry_attempts)
+            }
+            "TumblingWindowInSeconds" => reader.member(
+                "TumblingWindowInSeconds",
+                &mut this.tumbling_window_in_seconds,
+            ),
+            "SourceAccessConfigurations" => reader.member(
+                "SourceAccessConfigurations",
+                &mut this.source_access_configurations,
+            ),
+            "FunctionResponseTypes" => {
+                reader.member("FunctionResponseTypes", &mut this.function_response_types)
+            }
+            "AmazonManagedKafkaEventSourceConfig" => reader.member(
+                "AmazonManagedKafkaEventSourceConfig",
+                &mut this.amazon_managed_kafka_event_source_config,
+            ),
+            "SelfManagedKafkaEventSourceConfig" => reader.member(
+                "SelfManagedKafkaEventSourceConfig",
+                &mut this.self_managed_kafka_event_source_config,
+            ),
+            "DocumentDBEventSourceConfig" => reader.member(
+                "DocumentDBEventSourceConfig",
+                &mut this.document_db_event_source_config,
+            ),
+            "ProvisionedPollerConfig" => reader.member(
+                "ProvisionedPollerConfig",
+                &mut this.provisioned_poller_config,
+            ),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for UpdateEventSourceMappingInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("FunctionName", &self.function_name);
+        object.member("Enabled", &self.enabled);
+        object.member("BatchSize", &self.batch_size);
+        object.member("FilterCriteria", &self.filter_criteria);
+        object.member("KMSKeyArn", &self.kms_key_arn);
+        object.member("MetricsConfig", &self.metrics_config);
+        object.member("LoggingConfig", &self.logging_config);
+        object.member("ScalingConfig", &self.scaling_config);
+        object.member(
+            "MaximumBatchingWindowInSeconds",
+            &self.maximum_batching_window_in_seconds,
+        );
+        object.member("ParallelizationFactor", &self.parallelization_factor);
+        object.member("DestinationConfig", &self.destination_config);
+        object.member(
+            "MaximumRecordAgeInSeconds",
+            &self.maximum_record_age_in_seconds,
+        );
+        object.member(
+            "BisectBatchOnFunctionError",
+            &self.bisect_batch_on_function_error,
+        );
+        object.member("MaximumRetryAttempts", &self.maximum_retry_attempts);
+        object.member("TumblingWindowInSeconds", &self.tumbling_window_in_seconds);
+        object.member(
+            "SourceAccessConfigurations",
+            &self.source_access_configurations,
+        );
+        object.member("FunctionResponseTypes", &self.function_response_types);
+        object.member(
+            "AmazonManagedKafkaEventSourceConfig",
+            &self.amazon_managed_kafka_event_source_config,
+        );
+        object.member(
+            "SelfManagedKafkaEventSourceConfig",
+            &self.self_managed_kafka_event_source_config,
+        );
+        object.member(
+            "DocumentDBEventSourceConfig",
+            &self.document_db_event_source_config,
+        );
+        object.member("ProvisionedPollerConfig", &self.provisioned_poller_config);
+        object.end();
+    }
+}
+
+impl FromJson for UpdateFunctionCodeInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "ZipFile" => reader.member("ZipFile", &mut this.zip_file),
+            "S3Bucket" => reader.member("S3Bucket", &mut this.s3_bucket),
+            "S3Key" => reader.member("S3Key", &mut this.s3_key),
+            "S3ObjectVersion" => reader.member("S3ObjectVersion", &mut this.s3_object_version),
+            "S3ObjectStorageMode" => {
+                reader.member("S3ObjectStorageMode", &mut this.s3_object_storage_mode)
+            }
+            "ImageUri" => reader.member("ImageUri", &mut this.image_uri),
+            "Architectures" => reader.member("Architectures", &mut this.architectures),
+            "Publish" => reader.member("Publish", &mut this.publish),
+            "PublishTo" => reader.member("PublishTo", &mut this.publish_to),
+            "DryRun" => reader.member("DryRun", &mut this.dry_run),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            "SourceKMSKeyArn" => reader.member("SourceKMSKeyArn", &mut this.source_kms_key_arn),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
     }
 }
 
@@ -1584,40 +4790,37 @@ impl ToJson for UpdateFunctionCodeInput {
 
 impl FromJson for UpdateFunctionConfigurationInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "Role" => reader.member("Role", &mut value.role),
-            "Handler" => reader.member("Handler", &mut value.handler),
-            "Description" => reader.member("Description", &mut value.description),
-            "Timeout" => reader.member("Timeout", &mut value.timeout),
-            "MemorySize" => reader.member("MemorySize", &mut value.memory_size),
-            "VpcConfig" => reader.member("VpcConfig", &mut value.vpc_config),
-            "Environment" => reader.member("Environment", &mut value.environment),
-            "Runtime" => reader.member("Runtime", &mut value.runtime),
-            "DeadLetterConfig" => reader.member("DeadLetterConfig", &mut value.dead_letter_config),
-            "KMSKeyArn" => reader.member("KMSKeyArn", &mut value.kms_key_arn),
-            "TracingConfig" => reader.member("TracingConfig", &mut value.tracing_config),
-            "RevisionId" => reader.member("RevisionId", &mut value.revision_id),
-            "Layers" => reader.member("Layers", &mut value.layers),
+            "Role" => reader.member("Role", &mut this.role),
+            "Handler" => reader.member("Handler", &mut this.handler),
+            "Description" => reader.member("Description", &mut this.description),
+            "Timeout" => reader.member("Timeout", &mut this.timeout),
+            "MemorySize" => reader.member("MemorySize", &mut this.memory_size),
+            "VpcConfig" => reader.member("VpcConfig", &mut this.vpc_config),
+            "Environment" => reader.member("Environment", &mut this.environment),
+            "Runtime" => reader.member("Runtime", &mut this.runtime),
+            "DeadLetterConfig" => reader.member("DeadLetterConfig", &mut this.dead_letter_config),
+            "KMSKeyArn" => reader.member("KMSKeyArn", &mut this.kms_key_arn),
+            "TracingConfig" => reader.member("TracingConfig", &mut this.tracing_config),
+            "RevisionId" => reader.member("RevisionId", &mut this.revision_id),
+            "Layers" => reader.member("Layers", &mut this.layers),
             "FileSystemConfigs" => {
-                reader.member("FileSystemConfigs", &mut value.file_system_configs)
+                reader.member("FileSystemConfigs", &mut this.file_system_configs)
             }
-            "ImageConfig" => reader.member("ImageConfig", &mut value.image_config),
-            "EphemeralStorage" => reader.member("EphemeralStorage", &mut value.ephemeral_storage),
-            "SnapStart" => reader.member("SnapStart", &mut value.snap_start),
-            "LoggingConfig" => reader.member("LoggingConfig", &mut value.logging_config),
-            "CapacityProviderConfig" => reader.member(
-                "CapacityProviderConfig",
-                &mut value.capacity_provider_config,
-            ),
-            "DurableConfig" => reader.member("DurableConfig", &mut value.durable_config),
-            "RuntimeConfig" => reader.member("RuntimeConfig", &mut value.runtime_config),
-            "AcceleratorConfig" => {
-                reader.member("AcceleratorConfig", &mut value.accelerator_config)
+            "ImageConfig" => reader.member("ImageConfig", &mut this.image_config),
+            "EphemeralStorage" => reader.member("EphemeralStorage", &mut this.ephemeral_storage),
+            "SnapStart" => reader.member("SnapStart", &mut this.snap_start),
+            "LoggingConfig" => reader.member("LoggingConfig", &mut this.logging_config),
+            "CapacityProviderConfig" => {
+                reader.member("CapacityProviderConfig", &mut this.capacity_provider_config)
             }
+            "DurableConfig" => reader.member("DurableConfig", &mut this.durable_config),
+            "RuntimeConfig" => reader.member("RuntimeConfig", &mut this.runtime_config),
+            "AcceleratorConfig" => reader.member("AcceleratorConfig", &mut this.accelerator_config),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1650,19 +4853,118 @@ impl ToJson for UpdateFunctionConfigurationInput {
     }
 }
 
+impl FromJson for UpdateFunctionEventInvokeConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "MaximumRetryAttempts" => {
+                reader.member("MaximumRetryAttempts", &mut this.maximum_retry_attempts)
+            }
+            "MaximumEventAgeInSeconds" => reader.member(
+                "MaximumEventAgeInSeconds",
+                &mut this.maximum_event_age_in_seconds,
+            ),
+            "DestinationConfig" => reader.member("DestinationConfig", &mut this.destination_config),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for UpdateFunctionEventInvokeConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("MaximumRetryAttempts", &self.maximum_retry_attempts);
+        object.member(
+            "MaximumEventAgeInSeconds",
+            &self.maximum_event_age_in_seconds,
+        );
+        object.member("DestinationConfig", &self.destination_config);
+        object.end();
+    }
+}
+
+impl FromJson for UpdateFunctionUrlConfigInput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        reader.object(|key, reader| match key {
+            "AuthType" => reader.member("AuthType", &mut this.auth_type),
+            "Cors" => reader.member("Cors", &mut this.cors),
+            "InvokeMode" => reader.member("InvokeMode", &mut this.invoke_mode),
+            _ => reader.skip(),
+        })?;
+        Ok(this)
+    }
+}
+
+impl ToJson for UpdateFunctionUrlConfigInput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.member("AuthType", &self.auth_type);
+        object.member("Cors", &self.cors);
+        object.member("InvokeMode", &self.invoke_mode);
+        object.end();
+    }
+}
+
+impl FromJson for UpdateFunctionUrlConfigOutput {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let mut function_url = None;
+        let mut function_arn = None;
+        let mut auth_type = None;
+        let mut creation_time = None;
+        let mut last_modified_time = None;
+        reader.object(|key, reader| match key {
+            "FunctionUrl" => reader.member("FunctionUrl", &mut function_url),
+            "FunctionArn" => reader.member("FunctionArn", &mut function_arn),
+            "AuthType" => reader.member("AuthType", &mut auth_type),
+            "Cors" => reader.member("Cors", &mut this.cors),
+            "CreationTime" => reader.member("CreationTime", &mut creation_time),
+            "LastModifiedTime" => reader.member("LastModifiedTime", &mut last_modified_time),
+            "InvokeMode" => reader.member("InvokeMode", &mut this.invoke_mode),
+            _ => reader.skip(),
+        })?;
+        reader.require("FunctionUrl", &mut this.function_url, function_url);
+        reader.require("FunctionArn", &mut this.function_arn, function_arn);
+        reader.require("AuthType", &mut this.auth_type, auth_type);
+        reader.require("CreationTime", &mut this.creation_time, creation_time);
+        reader.require(
+            "LastModifiedTime",
+            &mut this.last_modified_time,
+            last_modified_time,
+        );
+        Ok(this)
+    }
+}
+
+impl ToJson for UpdateFunctionUrlConfigOutput {
+    fn to_json(&self, writer: &mut Writer) {
+        let mut object = writer.object();
+        object.entry("FunctionUrl", &self.function_url);
+        object.entry("FunctionArn", &self.function_arn);
+        object.entry("AuthType", &self.auth_type);
+        object.member("Cors", &self.cors);
+        object.entry("CreationTime", &self.creation_time);
+        object.entry("LastModifiedTime", &self.last_modified_time);
+        object.member("InvokeMode", &self.invoke_mode);
+        object.end();
+    }
+}
+
 impl FromJson for VpcConfig {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "SubnetIds" => reader.member("SubnetIds", &mut value.subnet_ids),
-            "SecurityGroupIds" => reader.member("SecurityGroupIds", &mut value.security_group_ids),
+            "SubnetIds" => reader.member("SubnetIds", &mut this.subnet_ids),
+            "SecurityGroupIds" => reader.member("SecurityGroupIds", &mut this.security_group_ids),
             "Ipv6AllowedForDualStack" => reader.member(
                 "Ipv6AllowedForDualStack",
-                &mut value.ipv6_allowed_for_dual_stack,
+                &mut this.ipv6_allowed_for_dual_stack,
             ),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -1678,18 +4980,18 @@ impl ToJson for VpcConfig {
 
 impl FromJson for VpcConfigResponse {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "SubnetIds" => reader.member("SubnetIds", &mut value.subnet_ids),
-            "SecurityGroupIds" => reader.member("SecurityGroupIds", &mut value.security_group_ids),
-            "VpcId" => reader.member("VpcId", &mut value.vpc_id),
+            "SubnetIds" => reader.member("SubnetIds", &mut this.subnet_ids),
+            "SecurityGroupIds" => reader.member("SecurityGroupIds", &mut this.security_group_ids),
+            "VpcId" => reader.member("VpcId", &mut this.vpc_id),
             "Ipv6AllowedForDualStack" => reader.member(
                 "Ipv6AllowedForDualStack",
-                &mut value.ipv6_allowed_for_dual_stack,
+                &mut this.ipv6_allowed_for_dual_stack,
             ),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 

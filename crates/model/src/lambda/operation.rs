@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use http::{Request, Response, request, response};
 
+use crate::event_stream::{self, Event, EventStream, Message};
 use crate::json;
 use crate::rest;
 use crate::rest_json;
@@ -13,6 +14,116 @@ use crate::{Blob, DecodeError, ErrorShape, Operation, OperationInput, ServiceMod
 
 use super::structures::*;
 use super::{SERVICE, error};
+
+/// `AddLayerVersionPermission`.
+#[derive(Clone, Copy, Debug)]
+pub struct AddLayerVersionPermission;
+
+impl OperationInput for AddLayerVersionPermissionInput {
+    type Operation = AddLayerVersionPermission;
+}
+
+impl Operation for AddLayerVersionPermission {
+    const NAME: &'static str = "AddLayerVersionPermission";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::POLICY_LENGTH_EXCEEDED,
+        &error::PRECONDITION_FAILED,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = AddLayerVersionPermissionInput;
+    type Output = AddLayerVersionPermissionOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.layer_name = rest::label(request.uri.path(), 2)?;
+        input.version_number = rest::label(request.uri.path(), 4)?;
+        input.revision_id = rest::query(request.uri.query(), "RevisionId")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(201, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers/")
+            .label(&input.layer_name)
+            .literal("/versions/")
+            .label(&input.version_number)
+            .literal("/policy")
+            .query("RevisionId", &input.revision_id)
+            .build();
+        rest_json::request("POST", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `AddPermission`.
+#[derive(Clone, Copy, Debug)]
+pub struct AddPermission;
+
+impl OperationInput for AddPermissionInput {
+    type Operation = AddPermission;
+}
+
+impl Operation for AddPermission {
+    const NAME: &'static str = "AddPermission";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::POLICY_LENGTH_EXCEEDED,
+        &error::PRECONDITION_FAILED,
+        &error::PUBLIC_POLICY,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = AddPermissionInput;
+    type Output = AddPermissionOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(201, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/functions/")
+            .label(&input.function_name)
+            .literal("/policy")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::request("POST", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
 
 /// `CreateAlias`.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +146,7 @@ impl Operation for CreateAlias {
     ];
     type Input = CreateAliasInput;
     type Output = CreateAliasOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
@@ -52,6 +164,92 @@ impl Operation for CreateAlias {
             .literal("/2015-03-31/functions/")
             .label(&input.function_name)
             .literal("/aliases")
+            .build();
+        rest_json::request("POST", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `CreateCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateCodeSigningConfig;
+
+impl OperationInput for CreateCodeSigningConfigInput {
+    type Operation = CreateCodeSigningConfig;
+}
+
+impl Operation for CreateCodeSigningConfig {
+    const NAME: &'static str = "CreateCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] =
+        &[&error::INVALID_PARAMETER_VALUE, &error::SERVICE];
+    type Input = CreateCodeSigningConfigInput;
+    type Output = CreateCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (input, missing) = json::from_body::<Self::Input>(&body)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(201, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-04-22/code-signing-configs")
+            .build();
+        rest_json::request("POST", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `CreateEventSourceMapping`.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateEventSourceMapping;
+
+impl OperationInput for CreateEventSourceMappingInput {
+    type Operation = CreateEventSourceMapping;
+}
+
+impl Operation for CreateEventSourceMapping {
+    const NAME: &'static str = "CreateEventSourceMapping";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = CreateEventSourceMappingInput;
+    type Output = CreateEventSourceMappingOutput;
+    type Body = Bytes;
+
+    fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (input, missing) = json::from_body::<Self::Input>(&body)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(202, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/event-source-mappings")
             .build();
         rest_json::request("POST", uri, json::to_bytes(input))
     }
@@ -87,6 +285,7 @@ impl Operation for CreateFunction {
     ];
     type Input = CreateFunctionInput;
     type Output = CreateFunctionOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let (input, missing) = json::from_body::<Self::Input>(&body)?;
@@ -111,6 +310,57 @@ impl Operation for CreateFunction {
     }
 }
 
+/// `CreateFunctionUrlConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateFunctionUrlConfig;
+
+impl OperationInput for CreateFunctionUrlConfigInput {
+    type Operation = CreateFunctionUrlConfig;
+}
+
+impl Operation for CreateFunctionUrlConfig {
+    const NAME: &'static str = "CreateFunctionUrlConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = CreateFunctionUrlConfigInput;
+    type Output = CreateFunctionUrlConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(201, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-10-31/functions/")
+            .label(&input.function_name)
+            .literal("/url")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::request("POST", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
 /// `DeleteAlias`.
 #[derive(Clone, Copy, Debug)]
 pub struct DeleteAlias;
@@ -131,6 +381,7 @@ impl Operation for DeleteAlias {
     ];
     type Input = DeleteAliasInput;
     type Output = DeleteAliasOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -141,7 +392,7 @@ impl Operation for DeleteAlias {
         Ok(input)
     }
 
-    fn encode(_: Self::Output) -> Response<Bytes> {
+    fn encode(_: Self::Output) -> Response<Self::Body> {
         rest_json::empty(204)
     }
 
@@ -158,6 +409,102 @@ impl Operation for DeleteAlias {
     fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
         rest_json::check_status(response, &body)?;
         Ok(Self::Output {})
+    }
+}
+
+/// `DeleteCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteCodeSigningConfig;
+
+impl OperationInput for DeleteCodeSigningConfigInput {
+    type Operation = DeleteCodeSigningConfig;
+}
+
+impl Operation for DeleteCodeSigningConfig {
+    const NAME: &'static str = "DeleteCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+    ];
+    type Input = DeleteCodeSigningConfigInput;
+    type Output = DeleteCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.code_signing_config_arn = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-04-22/code-signing-configs/")
+            .label(&input.code_signing_config_arn)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `DeleteEventSourceMapping`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteEventSourceMapping;
+
+impl OperationInput for DeleteEventSourceMappingInput {
+    type Operation = DeleteEventSourceMapping;
+}
+
+impl Operation for DeleteEventSourceMapping {
+    const NAME: &'static str = "DeleteEventSourceMapping";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_IN_USE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteEventSourceMappingInput;
+    type Output = DeleteEventSourceMappingOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.uuid = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(202, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/event-source-mappings/")
+            .label(&input.uuid)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
     }
 }
 
@@ -181,6 +528,7 @@ impl Operation for DeleteFunction {
     ];
     type Input = DeleteFunctionInput;
     type Output = DeleteFunctionOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -191,7 +539,7 @@ impl Operation for DeleteFunction {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         rest_json::empty(rest_json::status(output.status_code, 204))
     }
 
@@ -212,6 +560,362 @@ impl Operation for DeleteFunction {
     }
 }
 
+/// `DeleteFunctionCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteFunctionCodeSigningConfig;
+
+impl OperationInput for DeleteFunctionCodeSigningConfigInput {
+    type Operation = DeleteFunctionCodeSigningConfig;
+}
+
+impl Operation for DeleteFunctionCodeSigningConfig {
+    const NAME: &'static str = "DeleteFunctionCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::CODE_SIGNING_CONFIG_NOT_FOUND,
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteFunctionCodeSigningConfigInput;
+    type Output = DeleteFunctionCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-06-30/functions/")
+            .label(&input.function_name)
+            .literal("/code-signing-config")
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `DeleteFunctionConcurrency`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteFunctionConcurrency;
+
+impl OperationInput for DeleteFunctionConcurrencyInput {
+    type Operation = DeleteFunctionConcurrency;
+}
+
+impl Operation for DeleteFunctionConcurrency {
+    const NAME: &'static str = "DeleteFunctionConcurrency";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteFunctionConcurrencyInput;
+    type Output = DeleteFunctionConcurrencyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2017-10-31/functions/")
+            .label(&input.function_name)
+            .literal("/concurrency")
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `DeleteFunctionEventInvokeConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteFunctionEventInvokeConfig;
+
+impl OperationInput for DeleteFunctionEventInvokeConfigInput {
+    type Operation = DeleteFunctionEventInvokeConfig;
+}
+
+impl Operation for DeleteFunctionEventInvokeConfig {
+    const NAME: &'static str = "DeleteFunctionEventInvokeConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteFunctionEventInvokeConfigInput;
+    type Output = DeleteFunctionEventInvokeConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-25/functions/")
+            .label(&input.function_name)
+            .literal("/event-invoke-config")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `DeleteFunctionUrlConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteFunctionUrlConfig;
+
+impl OperationInput for DeleteFunctionUrlConfigInput {
+    type Operation = DeleteFunctionUrlConfig;
+}
+
+impl Operation for DeleteFunctionUrlConfig {
+    const NAME: &'static str = "DeleteFunctionUrlConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteFunctionUrlConfigInput;
+    type Output = DeleteFunctionUrlConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-10-31/functions/")
+            .label(&input.function_name)
+            .literal("/url")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `DeleteLayerVersion`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteLayerVersion;
+
+impl OperationInput for DeleteLayerVersionInput {
+    type Operation = DeleteLayerVersion;
+}
+
+impl Operation for DeleteLayerVersion {
+    const NAME: &'static str = "DeleteLayerVersion";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteLayerVersionInput;
+    type Output = DeleteLayerVersionOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.layer_name = rest::label(request.uri.path(), 2)?;
+        input.version_number = rest::label(request.uri.path(), 4)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers/")
+            .label(&input.layer_name)
+            .literal("/versions/")
+            .label(&input.version_number)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `DeleteProvisionedConcurrencyConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteProvisionedConcurrencyConfig;
+
+impl OperationInput for DeleteProvisionedConcurrencyConfigInput {
+    type Operation = DeleteProvisionedConcurrencyConfig;
+}
+
+impl Operation for DeleteProvisionedConcurrencyConfig {
+    const NAME: &'static str = "DeleteProvisionedConcurrencyConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteProvisionedConcurrencyConfigInput;
+    type Output = DeleteProvisionedConcurrencyConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let mut missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        match rest::query(request.uri.query(), "Qualifier")? {
+            Some(value) => input.qualifier = value,
+            None => missing.note("qualifier"),
+        }
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-30/functions/")
+            .label(&input.function_name)
+            .literal("/provisioned-concurrency")
+            .query("Qualifier", [&input.qualifier])
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `DeleteResourcePolicy`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteResourcePolicy;
+
+impl OperationInput for DeleteResourcePolicyInput {
+    type Operation = DeleteResourcePolicy;
+}
+
+impl Operation for DeleteResourcePolicy {
+    const NAME: &'static str = "DeleteResourcePolicy";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::PRECONDITION_FAILED,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = DeleteResourcePolicyInput;
+    type Output = DeleteResourcePolicyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.resource_arn = rest::label(request.uri.path(), 2)?;
+        input.revision_id = rest::query(request.uri.query(), "RevisionId")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2026-07-09/resource-policy/")
+            .label(&input.resource_arn)
+            .query("RevisionId", &input.revision_id)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
 /// `GetAccountSettings`.
 #[derive(Clone, Copy, Debug)]
 pub struct GetAccountSettings;
@@ -226,6 +930,7 @@ impl Operation for GetAccountSettings {
     const ERRORS: &'static [&'static ErrorShape] = &[&error::SERVICE, &error::TOO_MANY_REQUESTS];
     type Input = GetAccountSettingsInput;
     type Output = GetAccountSettingsOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let input = Self::Input::default();
@@ -234,7 +939,7 @@ impl Operation for GetAccountSettings {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         rest_json::response(200, json::to_bytes(&output))
     }
 
@@ -271,6 +976,7 @@ impl Operation for GetAlias {
     ];
     type Input = GetAliasInput;
     type Output = GetAliasOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -301,6 +1007,100 @@ impl Operation for GetAlias {
     }
 }
 
+/// `GetCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetCodeSigningConfig;
+
+impl OperationInput for GetCodeSigningConfigInput {
+    type Operation = GetCodeSigningConfig;
+}
+
+impl Operation for GetCodeSigningConfig {
+    const NAME: &'static str = "GetCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+    ];
+    type Input = GetCodeSigningConfigInput;
+    type Output = GetCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.code_signing_config_arn = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-04-22/code-signing-configs/")
+            .label(&input.code_signing_config_arn)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetEventSourceMapping`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetEventSourceMapping;
+
+impl OperationInput for GetEventSourceMappingInput {
+    type Operation = GetEventSourceMapping;
+}
+
+impl Operation for GetEventSourceMapping {
+    const NAME: &'static str = "GetEventSourceMapping";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetEventSourceMappingInput;
+    type Output = GetEventSourceMappingOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.uuid = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/event-source-mappings/")
+            .label(&input.uuid)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
 /// `GetFunction`.
 #[derive(Clone, Copy, Debug)]
 pub struct GetFunction;
@@ -320,6 +1120,7 @@ impl Operation for GetFunction {
     ];
     type Input = GetFunctionInput;
     type Output = GetFunctionOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -330,7 +1131,7 @@ impl Operation for GetFunction {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         rest_json::response(200, json::to_bytes(&output))
     }
 
@@ -339,6 +1140,105 @@ impl Operation for GetFunction {
             .literal("/2015-03-31/functions/")
             .label(&input.function_name)
             .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetFunctionCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetFunctionCodeSigningConfig;
+
+impl OperationInput for GetFunctionCodeSigningConfigInput {
+    type Operation = GetFunctionCodeSigningConfig;
+}
+
+impl Operation for GetFunctionCodeSigningConfig {
+    const NAME: &'static str = "GetFunctionCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::CODE_SIGNING_CONFIG_NOT_FOUND,
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetFunctionCodeSigningConfigInput;
+    type Output = GetFunctionCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-06-30/functions/")
+            .label(&input.function_name)
+            .literal("/code-signing-config")
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetFunctionConcurrency`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetFunctionConcurrency;
+
+impl OperationInput for GetFunctionConcurrencyInput {
+    type Operation = GetFunctionConcurrency;
+}
+
+impl Operation for GetFunctionConcurrency {
+    const NAME: &'static str = "GetFunctionConcurrency";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetFunctionConcurrencyInput;
+    type Output = GetFunctionConcurrencyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-30/functions/")
+            .label(&input.function_name)
+            .literal("/concurrency")
             .build();
         rest_json::empty_request("GET", uri)
     }
@@ -369,6 +1269,7 @@ impl Operation for GetFunctionConfiguration {
     ];
     type Input = GetFunctionConfigurationInput;
     type Output = GetFunctionConfigurationOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -396,6 +1297,568 @@ impl Operation for GetFunctionConfiguration {
     fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
         rest_json::check_status(response, &body)?;
         rest_json::body(response, &body)
+    }
+}
+
+/// `GetFunctionEventInvokeConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetFunctionEventInvokeConfig;
+
+impl OperationInput for GetFunctionEventInvokeConfigInput {
+    type Operation = GetFunctionEventInvokeConfig;
+}
+
+impl Operation for GetFunctionEventInvokeConfig {
+    const NAME: &'static str = "GetFunctionEventInvokeConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetFunctionEventInvokeConfigInput;
+    type Output = GetFunctionEventInvokeConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-25/functions/")
+            .label(&input.function_name)
+            .literal("/event-invoke-config")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `GetFunctionRecursionConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetFunctionRecursionConfig;
+
+impl OperationInput for GetFunctionRecursionConfigInput {
+    type Operation = GetFunctionRecursionConfig;
+}
+
+impl Operation for GetFunctionRecursionConfig {
+    const NAME: &'static str = "GetFunctionRecursionConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetFunctionRecursionConfigInput;
+    type Output = GetFunctionRecursionConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2024-08-31/functions/")
+            .label(&input.function_name)
+            .literal("/recursion-config")
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetFunctionScalingConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetFunctionScalingConfig;
+
+impl OperationInput for GetFunctionScalingConfigInput {
+    type Operation = GetFunctionScalingConfig;
+}
+
+impl Operation for GetFunctionScalingConfig {
+    const NAME: &'static str = "GetFunctionScalingConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetFunctionScalingConfigInput;
+    type Output = GetFunctionScalingConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let mut missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        match rest::query(request.uri.query(), "Qualifier")? {
+            Some(value) => input.qualifier = value,
+            None => missing.note("qualifier"),
+        }
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2025-11-30/functions/")
+            .label(&input.function_name)
+            .literal("/function-scaling-config")
+            .query("Qualifier", [&input.qualifier])
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetFunctionUrlConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetFunctionUrlConfig;
+
+impl OperationInput for GetFunctionUrlConfigInput {
+    type Operation = GetFunctionUrlConfig;
+}
+
+impl Operation for GetFunctionUrlConfig {
+    const NAME: &'static str = "GetFunctionUrlConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetFunctionUrlConfigInput;
+    type Output = GetFunctionUrlConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-10-31/functions/")
+            .label(&input.function_name)
+            .literal("/url")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetLayerVersion`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetLayerVersion;
+
+impl OperationInput for GetLayerVersionInput {
+    type Operation = GetLayerVersion;
+}
+
+impl Operation for GetLayerVersion {
+    const NAME: &'static str = "GetLayerVersion";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetLayerVersionInput;
+    type Output = GetLayerVersionOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.layer_name = rest::label(request.uri.path(), 2)?;
+        input.version_number = rest::label(request.uri.path(), 4)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers/")
+            .label(&input.layer_name)
+            .literal("/versions/")
+            .label(&input.version_number)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `GetLayerVersionByArn`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetLayerVersionByArn;
+
+impl OperationInput for GetLayerVersionByArnInput {
+    type Operation = GetLayerVersionByArn;
+}
+
+impl Operation for GetLayerVersionByArn {
+    const NAME: &'static str = "GetLayerVersionByArn";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetLayerVersionByArnInput;
+    type Output = GetLayerVersionByArnOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let mut missing = Missing::default();
+        match rest::query(request.uri.query(), "Arn")? {
+            Some(value) => input.arn = value,
+            None => missing.note("arn"),
+        }
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers")
+            .fixed_query("find", "LayerVersion")
+            .query("Arn", [&input.arn])
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `GetLayerVersionPolicy`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetLayerVersionPolicy;
+
+impl OperationInput for GetLayerVersionPolicyInput {
+    type Operation = GetLayerVersionPolicy;
+}
+
+impl Operation for GetLayerVersionPolicy {
+    const NAME: &'static str = "GetLayerVersionPolicy";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetLayerVersionPolicyInput;
+    type Output = GetLayerVersionPolicyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.layer_name = rest::label(request.uri.path(), 2)?;
+        input.version_number = rest::label(request.uri.path(), 4)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers/")
+            .label(&input.layer_name)
+            .literal("/versions/")
+            .label(&input.version_number)
+            .literal("/policy")
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetPolicy`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetPolicy;
+
+impl OperationInput for GetPolicyInput {
+    type Operation = GetPolicy;
+}
+
+impl Operation for GetPolicy {
+    const NAME: &'static str = "GetPolicy";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetPolicyInput;
+    type Output = GetPolicyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/functions/")
+            .label(&input.function_name)
+            .literal("/policy")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetProvisionedConcurrencyConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetProvisionedConcurrencyConfig;
+
+impl OperationInput for GetProvisionedConcurrencyConfigInput {
+    type Operation = GetProvisionedConcurrencyConfig;
+}
+
+impl Operation for GetProvisionedConcurrencyConfig {
+    const NAME: &'static str = "GetProvisionedConcurrencyConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::PROVISIONED_CONCURRENCY_CONFIG_NOT_FOUND,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetProvisionedConcurrencyConfigInput;
+    type Output = GetProvisionedConcurrencyConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let mut missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        match rest::query(request.uri.query(), "Qualifier")? {
+            Some(value) => input.qualifier = value,
+            None => missing.note("qualifier"),
+        }
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-30/functions/")
+            .label(&input.function_name)
+            .literal("/provisioned-concurrency")
+            .query("Qualifier", [&input.qualifier])
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetResourcePolicy`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetResourcePolicy;
+
+impl OperationInput for GetResourcePolicyInput {
+    type Operation = GetResourcePolicy;
+}
+
+impl Operation for GetResourcePolicy {
+    const NAME: &'static str = "GetResourcePolicy";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetResourcePolicyInput;
+    type Output = GetResourcePolicyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.resource_arn = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2026-07-09/resource-policy/")
+            .label(&input.resource_arn)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `GetRuntimeManagementConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetRuntimeManagementConfig;
+
+impl OperationInput for GetRuntimeManagementConfigInput {
+    type Operation = GetRuntimeManagementConfig;
+}
+
+impl Operation for GetRuntimeManagementConfig {
+    const NAME: &'static str = "GetRuntimeManagementConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = GetRuntimeManagementConfigInput;
+    type Output = GetRuntimeManagementConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-07-20/functions/")
+            .label(&input.function_name)
+            .literal("/runtime-management-config")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
     }
 }
 
@@ -459,6 +1922,7 @@ impl Operation for Invoke {
     ];
     type Input = InvokeInput;
     type Output = InvokeOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -479,7 +1943,7 @@ impl Operation for Invoke {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         let mut response =
             rest_json::payload(rest_json::status(output.status_code, 200), output.payload);
         let headers = response.headers_mut();
@@ -531,6 +1995,203 @@ impl Operation for Invoke {
     }
 }
 
+/// `InvokeAsync`.
+#[derive(Clone, Copy, Debug)]
+pub struct InvokeAsync;
+
+impl OperationInput for InvokeAsyncInput {
+    type Operation = InvokeAsync;
+}
+
+impl Operation for InvokeAsync {
+    const NAME: &'static str = "InvokeAsync";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::EC2_ACCESS_DENIED,
+        &error::EC2_THROTTLED,
+        &error::EC2_UNEXPECTED,
+        &error::EFSIO,
+        &error::EFS_MOUNT_CONNECTIVITY,
+        &error::EFS_MOUNT_FAILURE,
+        &error::EFS_MOUNT_TIMEOUT,
+        &error::ENI_LIMIT_REACHED,
+        &error::INVALID_REQUEST_CONTENT,
+        &error::INVALID_RUNTIME,
+        &error::INVALID_SECURITY_GROUP_ID,
+        &error::INVALID_SUBNET_ID,
+        &error::KMS_ACCESS_DENIED,
+        &error::KMS_DISABLED,
+        &error::KMS_INVALID_STATE,
+        &error::KMS_NOT_FOUND,
+        &error::MODE_NOT_SUPPORTED,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::S3_FILES_MOUNT_CONNECTIVITY,
+        &error::S3_FILES_MOUNT_FAILURE,
+        &error::S3_FILES_MOUNT_TIMEOUT,
+        &error::SERVICE,
+        &error::SERVICE_QUOTA_EXCEEDED,
+        &error::SNAP_START,
+        &error::SNAP_START_NOT_READY,
+        &error::SNAP_START_REGENERATION_FAILURE,
+        &error::SNAP_START_TIMEOUT,
+        &error::SUBNET_IP_ADDRESS_LIMIT_REACHED,
+    ];
+    type Input = InvokeAsyncInput;
+    type Output = InvokeAsyncOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.invoke_args = Blob::from(body);
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(rest_json::status(output.status, 202))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2014-11-13/functions/")
+            .label(&input.function_name)
+            .literal("/invoke-async")
+            .build();
+        rest_json::payload_request("POST", uri, Some(&input.invoke_args))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {
+            status: Some(i32::from(response.status.as_u16())),
+        })
+    }
+}
+
+/// `InvokeWithResponseStream`.
+#[derive(Clone, Copy, Debug)]
+pub struct InvokeWithResponseStream;
+
+impl OperationInput for InvokeWithResponseStreamInput {
+    type Operation = InvokeWithResponseStream;
+}
+
+impl Operation for InvokeWithResponseStream {
+    const NAME: &'static str = "InvokeWithResponseStream";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::CODE_ARTIFACT_USER_DELETED,
+        &error::CODE_ARTIFACT_USER_FAILED,
+        &error::CODE_ARTIFACT_USER_PENDING,
+        &error::EC2_ACCESS_DENIED,
+        &error::EC2_THROTTLED,
+        &error::EC2_UNEXPECTED,
+        &error::EFSIO,
+        &error::EFS_MOUNT_CONNECTIVITY,
+        &error::EFS_MOUNT_FAILURE,
+        &error::EFS_MOUNT_TIMEOUT,
+        &error::ENI_LIMIT_REACHED,
+        &error::INVALID_PARAMETER_VALUE,
+        &error::INVALID_REQUEST_CONTENT,
+        &error::INVALID_RUNTIME,
+        &error::INVALID_SECURITY_GROUP_ID,
+        &error::INVALID_SUBNET_ID,
+        &error::INVALID_ZIP_FILE,
+        &error::KMS_ACCESS_DENIED,
+        &error::KMS_DISABLED,
+        &error::KMS_INVALID_STATE,
+        &error::KMS_NOT_FOUND,
+        &error::NO_PUBLISHED_VERSION,
+        &error::RECURSIVE_INVOCATION,
+        &error::REQUEST_TOO_LARGE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::RESOURCE_NOT_READY,
+        &error::RUNTIME_ALIAS_DELETED,
+        &error::RUNTIME_VERSION_DELETED,
+        &error::S3_FILES_MOUNT_CONNECTIVITY,
+        &error::S3_FILES_MOUNT_FAILURE,
+        &error::S3_FILES_MOUNT_TIMEOUT,
+        &error::SERIALIZED_REQUEST_ENTITY_TOO_LARGE,
+        &error::SERVICE,
+        &error::SERVICE_QUOTA_EXCEEDED,
+        &error::SNAP_START,
+        &error::SNAP_START_NOT_READY,
+        &error::SNAP_START_REGENERATION_FAILURE,
+        &error::SNAP_START_TIMEOUT,
+        &error::SUBNET_IP_ADDRESS_LIMIT_REACHED,
+        &error::TOO_MANY_REQUESTS,
+        &error::UNSUPPORTED_MEDIA_TYPE,
+    ];
+    type Input = InvokeWithResponseStreamInput;
+    type Output = InvokeWithResponseStreamOutput;
+    type Body = EventStream<InvokeWithResponseStreamResponseEvent>;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        if !body.is_empty() {
+            input.payload = Some(Blob::from(body));
+        }
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.log_type = rest::header(&request.headers, "x-amz-log-type")?;
+        input.client_context = rest::header(&request.headers, "x-amz-client-context")?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        input.tenant_id = rest::header(&request.headers, "x-amz-tenant-id")?;
+        input.invocation_type = rest::header(&request.headers, "x-amz-invocation-type")?;
+        input.trace_header = rest::header(&request.headers, "x-amzn-trace-id")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        let mut response = rest_json::events(
+            rest_json::status(output.status_code, 200),
+            output.event_stream,
+        );
+        let headers = response.headers_mut();
+        rest::put_header(headers, "x-amz-executed-version", &output.executed_version);
+        rest::put_header(
+            headers,
+            "content-type",
+            &output.response_stream_content_type,
+        );
+        rest::put_header(headers, "x-amzn-trace-id", &output.trace_header);
+        response
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-11-15/functions/")
+            .label(&input.function_name)
+            .literal("/response-streaming-invocations")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        let mut request = rest_json::payload_request("POST", uri, input.payload.as_ref());
+        let headers = request.headers_mut();
+        rest::put_header(headers, "x-amz-log-type", &input.log_type);
+        rest::put_header(headers, "x-amz-client-context", &input.client_context);
+        rest::put_header(headers, "x-amz-tenant-id", &input.tenant_id);
+        rest::put_header(headers, "x-amz-invocation-type", &input.invocation_type);
+        rest::put_header(headers, "x-amzn-trace-id", &input.trace_header);
+        request
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {
+            event_stream: rest_json::read_events(response, body)?,
+            status_code: Some(i32::from(response.status.as_u16())),
+            executed_version: rest_json::header(response, "x-amz-executed-version")?,
+            response_stream_content_type: rest_json::header(response, "content-type")?,
+            trace_header: rest_json::header(response, "x-amzn-trace-id")?,
+        })
+    }
+}
+
 /// `ListAliases`.
 #[derive(Clone, Copy, Debug)]
 pub struct ListAliases;
@@ -550,6 +2211,7 @@ impl Operation for ListAliases {
     ];
     type Input = ListAliasesInput;
     type Output = ListAliasesOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -562,7 +2224,7 @@ impl Operation for ListAliases {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         rest_json::response(200, json::to_bytes(&output))
     }
 
@@ -572,6 +2234,212 @@ impl Operation for ListAliases {
             .label(&input.function_name)
             .literal("/aliases")
             .query("FunctionVersion", &input.function_version)
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListCodeSigningConfigs`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListCodeSigningConfigs;
+
+impl OperationInput for ListCodeSigningConfigsInput {
+    type Operation = ListCodeSigningConfigs;
+}
+
+impl Operation for ListCodeSigningConfigs {
+    const NAME: &'static str = "ListCodeSigningConfigs";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] =
+        &[&error::INVALID_PARAMETER_VALUE, &error::SERVICE];
+    type Input = ListCodeSigningConfigsInput;
+    type Output = ListCodeSigningConfigsOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-04-22/code-signing-configs")
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListEventSourceMappings`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListEventSourceMappings;
+
+impl OperationInput for ListEventSourceMappingsInput {
+    type Operation = ListEventSourceMappings;
+}
+
+impl Operation for ListEventSourceMappings {
+    const NAME: &'static str = "ListEventSourceMappings";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = ListEventSourceMappingsInput;
+    type Output = ListEventSourceMappingsOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.event_source_arn = rest::query(request.uri.query(), "EventSourceArn")?;
+        input.function_name = rest::query(request.uri.query(), "FunctionName")?;
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/event-source-mappings")
+            .query("EventSourceArn", &input.event_source_arn)
+            .query("FunctionName", &input.function_name)
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListFunctionEventInvokeConfigs`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListFunctionEventInvokeConfigs;
+
+impl OperationInput for ListFunctionEventInvokeConfigsInput {
+    type Operation = ListFunctionEventInvokeConfigs;
+}
+
+impl Operation for ListFunctionEventInvokeConfigs {
+    const NAME: &'static str = "ListFunctionEventInvokeConfigs";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = ListFunctionEventInvokeConfigsInput;
+    type Output = ListFunctionEventInvokeConfigsOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-25/functions/")
+            .label(&input.function_name)
+            .literal("/event-invoke-config/list")
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListFunctionUrlConfigs`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListFunctionUrlConfigs;
+
+impl OperationInput for ListFunctionUrlConfigsInput {
+    type Operation = ListFunctionUrlConfigs;
+}
+
+impl Operation for ListFunctionUrlConfigs {
+    const NAME: &'static str = "ListFunctionUrlConfigs";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = ListFunctionUrlConfigsInput;
+    type Output = ListFunctionUrlConfigsOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-10-31/functions/")
+            .label(&input.function_name)
+            .literal("/urls")
             .query("Marker", &input.marker)
             .query("MaxItems", &input.max_items)
             .build();
@@ -603,6 +2471,7 @@ impl Operation for ListFunctions {
     ];
     type Input = ListFunctionsInput;
     type Output = ListFunctionsOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -615,7 +2484,7 @@ impl Operation for ListFunctions {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         rest_json::response(200, json::to_bytes(&output))
     }
 
@@ -624,6 +2493,222 @@ impl Operation for ListFunctions {
             .literal("/2015-03-31/functions")
             .query("MasterRegion", &input.master_region)
             .query("FunctionVersion", &input.function_version)
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListFunctionsByCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListFunctionsByCodeSigningConfig;
+
+impl OperationInput for ListFunctionsByCodeSigningConfigInput {
+    type Operation = ListFunctionsByCodeSigningConfig;
+}
+
+impl Operation for ListFunctionsByCodeSigningConfig {
+    const NAME: &'static str = "ListFunctionsByCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+    ];
+    type Input = ListFunctionsByCodeSigningConfigInput;
+    type Output = ListFunctionsByCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.code_signing_config_arn = rest::label(request.uri.path(), 2)?;
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-04-22/code-signing-configs/")
+            .label(&input.code_signing_config_arn)
+            .literal("/functions")
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListLayerVersions`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListLayerVersions;
+
+impl OperationInput for ListLayerVersionsInput {
+    type Operation = ListLayerVersions;
+}
+
+impl Operation for ListLayerVersions {
+    const NAME: &'static str = "ListLayerVersions";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = ListLayerVersionsInput;
+    type Output = ListLayerVersionsOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.compatible_architecture = rest::query(request.uri.query(), "CompatibleArchitecture")?;
+        input.compatible_runtime = rest::query(request.uri.query(), "CompatibleRuntime")?;
+        input.layer_name = rest::label(request.uri.path(), 2)?;
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers/")
+            .label(&input.layer_name)
+            .literal("/versions")
+            .query("CompatibleArchitecture", &input.compatible_architecture)
+            .query("CompatibleRuntime", &input.compatible_runtime)
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListLayers`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListLayers;
+
+impl OperationInput for ListLayersInput {
+    type Operation = ListLayers;
+}
+
+impl Operation for ListLayers {
+    const NAME: &'static str = "ListLayers";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = ListLayersInput;
+    type Output = ListLayersOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.compatible_architecture = rest::query(request.uri.query(), "CompatibleArchitecture")?;
+        input.compatible_runtime = rest::query(request.uri.query(), "CompatibleRuntime")?;
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers")
+            .query("CompatibleArchitecture", &input.compatible_architecture)
+            .query("CompatibleRuntime", &input.compatible_runtime)
+            .query("Marker", &input.marker)
+            .query("MaxItems", &input.max_items)
+            .build();
+        rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `ListProvisionedConcurrencyConfigs`.
+#[derive(Clone, Copy, Debug)]
+pub struct ListProvisionedConcurrencyConfigs;
+
+impl OperationInput for ListProvisionedConcurrencyConfigsInput {
+    type Operation = ListProvisionedConcurrencyConfigs;
+}
+
+impl Operation for ListProvisionedConcurrencyConfigs {
+    const NAME: &'static str = "ListProvisionedConcurrencyConfigs";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = ListProvisionedConcurrencyConfigsInput;
+    type Output = ListProvisionedConcurrencyConfigsOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.marker = rest::query(request.uri.query(), "Marker")?;
+        input.max_items = rest::query(request.uri.query(), "MaxItems")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-30/functions/")
+            .label(&input.function_name)
+            .literal("/provisioned-concurrency")
+            .fixed_query("List", "ALL")
             .query("Marker", &input.marker)
             .query("MaxItems", &input.max_items)
             .build();
@@ -656,6 +2741,7 @@ impl Operation for ListTags {
     ];
     type Input = ListTagsInput;
     type Output = ListTagsOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -665,7 +2751,7 @@ impl Operation for ListTags {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         rest_json::response(200, json::to_bytes(&output))
     }
 
@@ -703,6 +2789,7 @@ impl Operation for ListVersionsByFunction {
     ];
     type Input = ListVersionsByFunctionInput;
     type Output = ListVersionsByFunctionOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -714,7 +2801,7 @@ impl Operation for ListVersionsByFunction {
         Ok(input)
     }
 
-    fn encode(output: Self::Output) -> Response<Bytes> {
+    fn encode(output: Self::Output) -> Response<Self::Body> {
         rest_json::response(200, json::to_bytes(&output))
     }
 
@@ -727,6 +2814,55 @@ impl Operation for ListVersionsByFunction {
             .query("MaxItems", &input.max_items)
             .build();
         rest_json::empty_request("GET", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `PublishLayerVersion`.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishLayerVersion;
+
+impl OperationInput for PublishLayerVersionInput {
+    type Operation = PublishLayerVersion;
+}
+
+impl Operation for PublishLayerVersion {
+    const NAME: &'static str = "PublishLayerVersion";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::CODE_STORAGE_EXCEEDED,
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PublishLayerVersionInput;
+    type Output = PublishLayerVersionOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.layer_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(201, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers/")
+            .label(&input.layer_name)
+            .literal("/versions")
+            .build();
+        rest_json::request("POST", uri, json::to_bytes(input))
     }
 
     fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
@@ -759,6 +2895,7 @@ impl Operation for PublishVersion {
     ];
     type Input = PublishVersionInput;
     type Output = PublishVersionOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
@@ -786,6 +2923,526 @@ impl Operation for PublishVersion {
     }
 }
 
+/// `PutFunctionCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutFunctionCodeSigningConfig;
+
+impl OperationInput for PutFunctionCodeSigningConfigInput {
+    type Operation = PutFunctionCodeSigningConfig;
+}
+
+impl Operation for PutFunctionCodeSigningConfig {
+    const NAME: &'static str = "PutFunctionCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::CODE_SIGNING_CONFIG_NOT_FOUND,
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutFunctionCodeSigningConfigInput;
+    type Output = PutFunctionCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-06-30/functions/")
+            .label(&input.function_name)
+            .literal("/code-signing-config")
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `PutFunctionConcurrency`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutFunctionConcurrency;
+
+impl OperationInput for PutFunctionConcurrencyInput {
+    type Operation = PutFunctionConcurrency;
+}
+
+impl Operation for PutFunctionConcurrency {
+    const NAME: &'static str = "PutFunctionConcurrency";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutFunctionConcurrencyInput;
+    type Output = PutFunctionConcurrencyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2017-10-31/functions/")
+            .label(&input.function_name)
+            .literal("/concurrency")
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `PutFunctionEventInvokeConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutFunctionEventInvokeConfig;
+
+impl OperationInput for PutFunctionEventInvokeConfigInput {
+    type Operation = PutFunctionEventInvokeConfig;
+}
+
+impl Operation for PutFunctionEventInvokeConfig {
+    const NAME: &'static str = "PutFunctionEventInvokeConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutFunctionEventInvokeConfigInput;
+    type Output = PutFunctionEventInvokeConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-25/functions/")
+            .label(&input.function_name)
+            .literal("/event-invoke-config")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `PutFunctionRecursionConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutFunctionRecursionConfig;
+
+impl OperationInput for PutFunctionRecursionConfigInput {
+    type Operation = PutFunctionRecursionConfig;
+}
+
+impl Operation for PutFunctionRecursionConfig {
+    const NAME: &'static str = "PutFunctionRecursionConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutFunctionRecursionConfigInput;
+    type Output = PutFunctionRecursionConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2024-08-31/functions/")
+            .label(&input.function_name)
+            .literal("/recursion-config")
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `PutFunctionScalingConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutFunctionScalingConfig;
+
+impl OperationInput for PutFunctionScalingConfigInput {
+    type Operation = PutFunctionScalingConfig;
+}
+
+impl Operation for PutFunctionScalingConfig {
+    const NAME: &'static str = "PutFunctionScalingConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutFunctionScalingConfigInput;
+    type Output = PutFunctionScalingConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, mut missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        match rest::query(request.uri.query(), "Qualifier")? {
+            Some(value) => input.qualifier = value,
+            None => missing.note("qualifier"),
+        }
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(202, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2025-11-30/functions/")
+            .label(&input.function_name)
+            .literal("/function-scaling-config")
+            .query("Qualifier", [&input.qualifier])
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `PutProvisionedConcurrencyConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutProvisionedConcurrencyConfig;
+
+impl OperationInput for PutProvisionedConcurrencyConfigInput {
+    type Operation = PutProvisionedConcurrencyConfig;
+}
+
+impl Operation for PutProvisionedConcurrencyConfig {
+    const NAME: &'static str = "PutProvisionedConcurrencyConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutProvisionedConcurrencyConfigInput;
+    type Output = PutProvisionedConcurrencyConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, mut missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        match rest::query(request.uri.query(), "Qualifier")? {
+            Some(value) => input.qualifier = value,
+            None => missing.note("qualifier"),
+        }
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(202, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-30/functions/")
+            .label(&input.function_name)
+            .literal("/provisioned-concurrency")
+            .query("Qualifier", [&input.qualifier])
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `PutResourcePolicy`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutResourcePolicy;
+
+impl OperationInput for PutResourcePolicyInput {
+    type Operation = PutResourcePolicy;
+}
+
+impl Operation for PutResourcePolicy {
+    const NAME: &'static str = "PutResourcePolicy";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::POLICY_LENGTH_EXCEEDED,
+        &error::PRECONDITION_FAILED,
+        &error::PUBLIC_POLICY,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutResourcePolicyInput;
+    type Output = PutResourcePolicyOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.resource_arn = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2026-07-09/resource-policy/")
+            .label(&input.resource_arn)
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `PutRuntimeManagementConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct PutRuntimeManagementConfig;
+
+impl OperationInput for PutRuntimeManagementConfigInput {
+    type Operation = PutRuntimeManagementConfig;
+}
+
+impl Operation for PutRuntimeManagementConfig {
+    const NAME: &'static str = "PutRuntimeManagementConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = PutRuntimeManagementConfigInput;
+    type Output = PutRuntimeManagementConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-07-20/functions/")
+            .label(&input.function_name)
+            .literal("/runtime-management-config")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `RemoveLayerVersionPermission`.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveLayerVersionPermission;
+
+impl OperationInput for RemoveLayerVersionPermissionInput {
+    type Operation = RemoveLayerVersionPermission;
+}
+
+impl Operation for RemoveLayerVersionPermission {
+    const NAME: &'static str = "RemoveLayerVersionPermission";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::PRECONDITION_FAILED,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = RemoveLayerVersionPermissionInput;
+    type Output = RemoveLayerVersionPermissionOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.layer_name = rest::label(request.uri.path(), 2)?;
+        input.version_number = rest::label(request.uri.path(), 4)?;
+        input.statement_id = rest::label(request.uri.path(), 6)?;
+        input.revision_id = rest::query(request.uri.query(), "RevisionId")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2018-10-31/layers/")
+            .label(&input.layer_name)
+            .literal("/versions/")
+            .label(&input.version_number)
+            .literal("/policy/")
+            .label(&input.statement_id)
+            .query("RevisionId", &input.revision_id)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
+/// `RemovePermission`.
+#[derive(Clone, Copy, Debug)]
+pub struct RemovePermission;
+
+impl OperationInput for RemovePermissionInput {
+    type Operation = RemovePermission;
+}
+
+impl Operation for RemovePermission {
+    const NAME: &'static str = "RemovePermission";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::PRECONDITION_FAILED,
+        &error::PUBLIC_POLICY,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = RemovePermissionInput;
+    type Output = RemovePermissionOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
+        let mut input = Self::Input::default();
+        let missing = Missing::default();
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.statement_id = rest::label(request.uri.path(), 4)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        input.revision_id = rest::query(request.uri.query(), "RevisionId")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(_: Self::Output) -> Response<Self::Body> {
+        rest_json::empty(204)
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/functions/")
+            .label(&input.function_name)
+            .literal("/policy/")
+            .label(&input.statement_id)
+            .query("Qualifier", &input.qualifier)
+            .query("RevisionId", &input.revision_id)
+            .build();
+        rest_json::empty_request("DELETE", uri)
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        Ok(Self::Output {})
+    }
+}
+
 /// `TagResource`.
 #[derive(Clone, Copy, Debug)]
 pub struct TagResource;
@@ -806,6 +3463,7 @@ impl Operation for TagResource {
     ];
     type Input = TagResourceInput;
     type Output = TagResourceOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
@@ -814,7 +3472,7 @@ impl Operation for TagResource {
         Ok(input)
     }
 
-    fn encode(_: Self::Output) -> Response<Bytes> {
+    fn encode(_: Self::Output) -> Response<Self::Body> {
         rest_json::empty(204)
     }
 
@@ -852,6 +3510,7 @@ impl Operation for UntagResource {
     ];
     type Input = UntagResourceInput;
     type Output = UntagResourceOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, _: Bytes) -> Result<Self::Input, DecodeError> {
         let mut input = Self::Input::default();
@@ -865,7 +3524,7 @@ impl Operation for UntagResource {
         Ok(input)
     }
 
-    fn encode(_: Self::Output) -> Response<Bytes> {
+    fn encode(_: Self::Output) -> Response<Self::Body> {
         rest_json::empty(204)
     }
 
@@ -905,6 +3564,7 @@ impl Operation for UpdateAlias {
     ];
     type Input = UpdateAliasInput;
     type Output = UpdateAliasOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
@@ -924,6 +3584,100 @@ impl Operation for UpdateAlias {
             .label(&input.function_name)
             .literal("/aliases/")
             .label(&input.name)
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `UpdateCodeSigningConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateCodeSigningConfig;
+
+impl OperationInput for UpdateCodeSigningConfigInput {
+    type Operation = UpdateCodeSigningConfig;
+}
+
+impl Operation for UpdateCodeSigningConfig {
+    const NAME: &'static str = "UpdateCodeSigningConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+    ];
+    type Input = UpdateCodeSigningConfigInput;
+    type Output = UpdateCodeSigningConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.code_signing_config_arn = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2020-04-22/code-signing-configs/")
+            .label(&input.code_signing_config_arn)
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+/// `UpdateEventSourceMapping`.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateEventSourceMapping;
+
+impl OperationInput for UpdateEventSourceMappingInput {
+    type Operation = UpdateEventSourceMapping;
+}
+
+impl Operation for UpdateEventSourceMapping {
+    const NAME: &'static str = "UpdateEventSourceMapping";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_IN_USE,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = UpdateEventSourceMappingInput;
+    type Output = UpdateEventSourceMappingOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.uuid = rest::label(request.uri.path(), 2)?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(202, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2015-03-31/event-source-mappings/")
+            .label(&input.uuid)
             .build();
         rest_json::request("PUT", uri, json::to_bytes(input))
     }
@@ -959,6 +3713,7 @@ impl Operation for UpdateFunctionCode {
     ];
     type Input = UpdateFunctionCodeInput;
     type Output = UpdateFunctionCodeOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
@@ -1010,6 +3765,7 @@ impl Operation for UpdateFunctionConfiguration {
     ];
     type Input = UpdateFunctionConfigurationInput;
     type Output = UpdateFunctionConfigurationOutput;
+    type Body = Bytes;
 
     fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
@@ -1034,5 +3790,129 @@ impl Operation for UpdateFunctionConfiguration {
     fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
         rest_json::check_status(response, &body)?;
         rest_json::body(response, &body)
+    }
+}
+
+/// `UpdateFunctionEventInvokeConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateFunctionEventInvokeConfig;
+
+impl OperationInput for UpdateFunctionEventInvokeConfigInput {
+    type Operation = UpdateFunctionEventInvokeConfig;
+}
+
+impl Operation for UpdateFunctionEventInvokeConfig {
+    const NAME: &'static str = "UpdateFunctionEventInvokeConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = UpdateFunctionEventInvokeConfigInput;
+    type Output = UpdateFunctionEventInvokeConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Bytes> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2019-09-25/functions/")
+            .label(&input.function_name)
+            .literal("/event-invoke-config")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::request("POST", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        rest_json::body(response, &body)
+    }
+}
+
+/// `UpdateFunctionUrlConfig`.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateFunctionUrlConfig;
+
+impl OperationInput for UpdateFunctionUrlConfigInput {
+    type Operation = UpdateFunctionUrlConfig;
+}
+
+impl Operation for UpdateFunctionUrlConfig {
+    const NAME: &'static str = "UpdateFunctionUrlConfig";
+    const SERVICE: &'static ServiceModel = &SERVICE;
+    const ERRORS: &'static [&'static ErrorShape] = &[
+        &error::INVALID_PARAMETER_VALUE,
+        &error::RESOURCE_CONFLICT,
+        &error::RESOURCE_NOT_FOUND,
+        &error::SERVICE,
+        &error::TOO_MANY_REQUESTS,
+    ];
+    type Input = UpdateFunctionUrlConfigInput;
+    type Output = UpdateFunctionUrlConfigOutput;
+    type Body = Bytes;
+
+    fn decode(request: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
+        let (mut input, missing) = json::from_body::<Self::Input>(&body)?;
+        input.function_name = rest::label(request.uri.path(), 2)?;
+        input.qualifier = rest::query(request.uri.query(), "Qualifier")?;
+        Validator::check(&input, missing)?;
+        Ok(input)
+    }
+
+    fn encode(output: Self::Output) -> Response<Self::Body> {
+        rest_json::response(200, json::to_bytes(&output))
+    }
+
+    fn encode_input(input: &Self::Input) -> Request<Bytes> {
+        let uri = rest::UriBuilder::new()
+            .literal("/2021-10-31/functions/")
+            .label(&input.function_name)
+            .literal("/url")
+            .query("Qualifier", &input.qualifier)
+            .build();
+        rest_json::request("PUT", uri, json::to_bytes(input))
+    }
+
+    fn decode_output(response: &response::Parts, body: Bytes) -> Result<Self::Output, WireError> {
+        rest_json::check_status(response, &body)?;
+        let output: Self::Output = rest_json::body(response, &body)?;
+        Ok(output)
+    }
+}
+
+impl Event for InvokeWithResponseStreamResponseEvent {
+    fn to_message(&self) -> Message {
+        match self {
+            Self::PayloadChunk(event) => {
+                event_stream::blob_event("PayloadChunk", event.payload.as_ref())
+            }
+            Self::InvokeComplete(event) => {
+                event_stream::json_event("InvokeComplete", json::to_bytes(event))
+            }
+        }
+    }
+
+    fn from_message(message: &Message) -> Result<Option<Self>, DecodeError> {
+        Ok(Some(match message.event_type() {
+            Some("PayloadChunk") => Self::PayloadChunk(InvokeResponseStreamUpdate {
+                payload: Some(Blob::from(message.payload.clone())),
+            }),
+            Some("InvokeComplete") => Self::InvokeComplete(json::from_body(&message.payload)?.0),
+            _ => return Ok(None),
+        }))
     }
 }

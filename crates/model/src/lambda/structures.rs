@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use super::enums::*;
 use crate::Blob;
+use crate::Timestamp;
+use crate::event_stream::EventStream;
 
 /// `AcceleratorConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,6 +40,70 @@ pub struct AccountUsage {
     pub function_count: Option<i64>,
 }
 
+/// What `AddLayerVersionPermission` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AddLayerVersionPermissionInput {
+    /// `LayerName`, required.
+    pub layer_name: String,
+    /// `VersionNumber`, required.
+    pub version_number: i64,
+    /// `StatementId`, required.
+    pub statement_id: String,
+    /// `Action`, required.
+    pub action: String,
+    /// `Principal`, required.
+    pub principal: String,
+    /// `OrganizationId`.
+    pub organization_id: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `AddLayerVersionPermission` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AddLayerVersionPermissionOutput {
+    /// `Statement`.
+    pub statement: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `AddPermission` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AddPermissionInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `StatementId`, required.
+    pub statement_id: String,
+    /// `Action`, required.
+    pub action: String,
+    /// `Principal`, required.
+    pub principal: String,
+    /// `SourceArn`.
+    pub source_arn: Option<String>,
+    /// `FunctionUrlAuthType`.
+    pub function_url_auth_type: Option<FunctionUrlAuthType>,
+    /// `InvokedViaFunctionUrl`.
+    pub invoked_via_function_url: Option<bool>,
+    /// `SourceAccount`.
+    pub source_account: Option<String>,
+    /// `EventSourceToken`.
+    pub event_source_token: Option<String>,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+    /// `PrincipalOrgID`.
+    pub principal_org_id: Option<String>,
+}
+
+/// What `AddPermission` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AddPermissionOutput {
+    /// `Statement`.
+    pub statement: Option<String>,
+}
+
 /// `AliasConfiguration`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AliasConfiguration {
@@ -62,6 +128,22 @@ pub struct AliasRoutingConfiguration {
     pub additional_version_weights: Option<BTreeMap<String, f64>>,
 }
 
+/// `AllowedPublishers`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AllowedPublishers {
+    /// `SigningProfileVersionArns`, required.
+    pub signing_profile_version_arns: Vec<String>,
+}
+
+/// `AmazonManagedKafkaEventSourceConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AmazonManagedKafkaEventSourceConfig {
+    /// `ConsumerGroupId`.
+    pub consumer_group_id: Option<String>,
+    /// `SchemaRegistryConfig`.
+    pub schema_registry_config: Option<KafkaSchemaRegistryConfig>,
+}
+
 /// `CapacityProviderConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CapacityProviderConfig {
@@ -70,11 +152,52 @@ pub struct CapacityProviderConfig {
         LambdaManagedInstancesCapacityProviderConfig,
 }
 
+/// `CodeSigningConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CodeSigningConfig {
+    /// `CodeSigningConfigId`, required.
+    pub code_signing_config_id: String,
+    /// `CodeSigningConfigArn`, required.
+    pub code_signing_config_arn: String,
+    /// `Description`.
+    pub description: Option<String>,
+    /// `AllowedPublishers`, required.
+    pub allowed_publishers: AllowedPublishers,
+    /// `CodeSigningPolicies`, required.
+    pub code_signing_policies: CodeSigningPolicies,
+    /// `LastModified`, required.
+    pub last_modified: String,
+}
+
+/// `CodeSigningPolicies`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CodeSigningPolicies {
+    /// `UntrustedArtifactOnDeployment`.
+    pub untrusted_artifact_on_deployment: Option<CodeSigningPolicy>,
+}
+
 /// `Concurrency`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Concurrency {
     /// `ReservedConcurrentExecutions`.
     pub reserved_concurrent_executions: Option<i32>,
+}
+
+/// `Cors`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cors {
+    /// `AllowCredentials`.
+    pub allow_credentials: Option<bool>,
+    /// `AllowHeaders`.
+    pub allow_headers: Option<Vec<String>>,
+    /// `AllowMethods`.
+    pub allow_methods: Option<Vec<String>>,
+    /// `AllowOrigins`.
+    pub allow_origins: Option<Vec<String>>,
+    /// `ExposeHeaders`.
+    pub expose_headers: Option<Vec<String>>,
+    /// `MaxAge`.
+    pub max_age: Option<i32>,
 }
 
 /// What `CreateAlias` takes.
@@ -90,6 +213,87 @@ pub struct CreateAliasInput {
     pub description: Option<String>,
     /// `RoutingConfig`.
     pub routing_config: Option<AliasRoutingConfiguration>,
+}
+
+/// What `CreateCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CreateCodeSigningConfigInput {
+    /// `Description`.
+    pub description: Option<String>,
+    /// `AllowedPublishers`, required.
+    pub allowed_publishers: AllowedPublishers,
+    /// `CodeSigningPolicies`.
+    pub code_signing_policies: Option<CodeSigningPolicies>,
+    /// `Tags`.
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+/// What `CreateCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CreateCodeSigningConfigOutput {
+    /// `CodeSigningConfig`, required.
+    pub code_signing_config: CodeSigningConfig,
+}
+
+/// What `CreateEventSourceMapping` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CreateEventSourceMappingInput {
+    /// `EventSourceArn`.
+    pub event_source_arn: Option<String>,
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Enabled`.
+    pub enabled: Option<bool>,
+    /// `BatchSize`.
+    pub batch_size: Option<i32>,
+    /// `FilterCriteria`.
+    pub filter_criteria: Option<FilterCriteria>,
+    /// `KMSKeyArn`.
+    pub kms_key_arn: Option<String>,
+    /// `MetricsConfig`.
+    pub metrics_config: Option<EventSourceMappingMetricsConfig>,
+    /// `LoggingConfig`.
+    pub logging_config: Option<EventSourceMappingLoggingConfig>,
+    /// `ScalingConfig`.
+    pub scaling_config: Option<ScalingConfig>,
+    /// `MaximumBatchingWindowInSeconds`.
+    pub maximum_batching_window_in_seconds: Option<i32>,
+    /// `ParallelizationFactor`.
+    pub parallelization_factor: Option<i32>,
+    /// `StartingPosition`.
+    pub starting_position: Option<EventSourcePosition>,
+    /// `StartingPositionTimestamp`.
+    pub starting_position_timestamp: Option<Timestamp>,
+    /// `DestinationConfig`.
+    pub destination_config: Option<DestinationConfig>,
+    /// `MaximumRecordAgeInSeconds`.
+    pub maximum_record_age_in_seconds: Option<i32>,
+    /// `BisectBatchOnFunctionError`.
+    pub bisect_batch_on_function_error: Option<bool>,
+    /// `MaximumRetryAttempts`.
+    pub maximum_retry_attempts: Option<i32>,
+    /// `Tags`.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// `TumblingWindowInSeconds`.
+    pub tumbling_window_in_seconds: Option<i32>,
+    /// `Topics`.
+    pub topics: Option<Vec<String>>,
+    /// `Queues`.
+    pub queues: Option<Vec<String>>,
+    /// `SourceAccessConfigurations`.
+    pub source_access_configurations: Option<Vec<SourceAccessConfiguration>>,
+    /// `SelfManagedEventSource`.
+    pub self_managed_event_source: Option<SelfManagedEventSource>,
+    /// `FunctionResponseTypes`.
+    pub function_response_types: Option<Vec<FunctionResponseType>>,
+    /// `AmazonManagedKafkaEventSourceConfig`.
+    pub amazon_managed_kafka_event_source_config: Option<AmazonManagedKafkaEventSourceConfig>,
+    /// `SelfManagedKafkaEventSourceConfig`.
+    pub self_managed_kafka_event_source_config: Option<SelfManagedKafkaEventSourceConfig>,
+    /// `DocumentDBEventSourceConfig`.
+    pub document_db_event_source_config: Option<DocumentDBEventSourceConfig>,
+    /// `ProvisionedPollerConfig`.
+    pub provisioned_poller_config: Option<ProvisionedPollerConfig>,
 }
 
 /// What `CreateFunction` takes.
@@ -157,6 +361,38 @@ pub struct CreateFunctionInput {
     pub accelerator_config: Option<AcceleratorConfig>,
 }
 
+/// What `CreateFunctionUrlConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CreateFunctionUrlConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `AuthType`, required.
+    pub auth_type: FunctionUrlAuthType,
+    /// `Cors`.
+    pub cors: Option<Cors>,
+    /// `InvokeMode`.
+    pub invoke_mode: Option<InvokeMode>,
+}
+
+/// What `CreateFunctionUrlConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CreateFunctionUrlConfigOutput {
+    /// `FunctionUrl`, required.
+    pub function_url: String,
+    /// `FunctionArn`, required.
+    pub function_arn: String,
+    /// `AuthType`, required.
+    pub auth_type: FunctionUrlAuthType,
+    /// `Cors`.
+    pub cors: Option<Cors>,
+    /// `CreationTime`, required.
+    pub creation_time: String,
+    /// `InvokeMode`.
+    pub invoke_mode: Option<InvokeMode>,
+}
+
 /// `DeadLetterConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeadLetterConfig {
@@ -177,6 +413,59 @@ pub struct DeleteAliasInput {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeleteAliasOutput {}
 
+/// What `DeleteCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteCodeSigningConfigInput {
+    /// `CodeSigningConfigArn`, required.
+    pub code_signing_config_arn: String,
+}
+
+/// What `DeleteCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteCodeSigningConfigOutput {}
+
+/// What `DeleteEventSourceMapping` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteEventSourceMappingInput {
+    /// `UUID`, required.
+    pub uuid: String,
+}
+
+/// What `DeleteFunctionCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionCodeSigningConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+}
+
+/// What `DeleteFunctionCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionCodeSigningConfigOutput {}
+
+/// What `DeleteFunctionConcurrency` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionConcurrencyInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+}
+
+/// What `DeleteFunctionConcurrency` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionConcurrencyOutput {}
+
+/// What `DeleteFunctionEventInvokeConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionEventInvokeConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+}
+
+/// What `DeleteFunctionEventInvokeConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionEventInvokeConfigOutput {}
+
 /// What `DeleteFunction` takes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeleteFunctionInput {
@@ -191,6 +480,78 @@ pub struct DeleteFunctionInput {
 pub struct DeleteFunctionOutput {
     /// `StatusCode`.
     pub status_code: Option<i32>,
+}
+
+/// What `DeleteFunctionUrlConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionUrlConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+}
+
+/// What `DeleteFunctionUrlConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteFunctionUrlConfigOutput {}
+
+/// What `DeleteLayerVersion` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteLayerVersionInput {
+    /// `LayerName`, required.
+    pub layer_name: String,
+    /// `VersionNumber`, required.
+    pub version_number: i64,
+}
+
+/// What `DeleteLayerVersion` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteLayerVersionOutput {}
+
+/// What `DeleteProvisionedConcurrencyConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteProvisionedConcurrencyConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`, required.
+    pub qualifier: String,
+}
+
+/// What `DeleteProvisionedConcurrencyConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteProvisionedConcurrencyConfigOutput {}
+
+/// What `DeleteResourcePolicy` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteResourcePolicyInput {
+    /// `ResourceArn`, required.
+    pub resource_arn: String,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `DeleteResourcePolicy` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteResourcePolicyOutput {}
+
+/// `DestinationConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DestinationConfig {
+    /// `OnSuccess`.
+    pub on_success: Option<OnSuccess>,
+    /// `OnFailure`.
+    pub on_failure: Option<OnFailure>,
+}
+
+/// `DocumentDBEventSourceConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DocumentDBEventSourceConfig {
+    /// `DatabaseName`.
+    pub database_name: Option<String>,
+    /// `CollectionName`.
+    pub collection_name: Option<String>,
+    /// `FullDocument`.
+    pub full_document: Option<FullDocument>,
 }
 
 /// `DurableConfig`.
@@ -236,6 +597,91 @@ pub struct EphemeralStorage {
     pub size: i32,
 }
 
+/// `EventSourceMappingConfiguration`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventSourceMappingConfiguration {
+    /// `UUID`.
+    pub uuid: Option<String>,
+    /// `StartingPosition`.
+    pub starting_position: Option<EventSourcePosition>,
+    /// `StartingPositionTimestamp`.
+    pub starting_position_timestamp: Option<Timestamp>,
+    /// `BatchSize`.
+    pub batch_size: Option<i32>,
+    /// `MaximumBatchingWindowInSeconds`.
+    pub maximum_batching_window_in_seconds: Option<i32>,
+    /// `ParallelizationFactor`.
+    pub parallelization_factor: Option<i32>,
+    /// `EventSourceArn`.
+    pub event_source_arn: Option<String>,
+    /// `FilterCriteria`.
+    pub filter_criteria: Option<FilterCriteria>,
+    /// `FilterCriteriaError`.
+    pub filter_criteria_error: Option<FilterCriteriaError>,
+    /// `KMSKeyArn`.
+    pub kms_key_arn: Option<String>,
+    /// `MetricsConfig`.
+    pub metrics_config: Option<EventSourceMappingMetricsConfig>,
+    /// `LoggingConfig`.
+    pub logging_config: Option<EventSourceMappingLoggingConfig>,
+    /// `ScalingConfig`.
+    pub scaling_config: Option<ScalingConfig>,
+    /// `FunctionArn`.
+    pub function_arn: Option<String>,
+    /// `LastModified`.
+    pub last_modified: Option<Timestamp>,
+    /// `LastProcessingResult`.
+    pub last_processing_result: Option<String>,
+    /// `State`.
+    pub state: Option<String>,
+    /// `StateTransitionReason`.
+    pub state_transition_reason: Option<String>,
+    /// `DestinationConfig`.
+    pub destination_config: Option<DestinationConfig>,
+    /// `Topics`.
+    pub topics: Option<Vec<String>>,
+    /// `Queues`.
+    pub queues: Option<Vec<String>>,
+    /// `SourceAccessConfigurations`.
+    pub source_access_configurations: Option<Vec<SourceAccessConfiguration>>,
+    /// `SelfManagedEventSource`.
+    pub self_managed_event_source: Option<SelfManagedEventSource>,
+    /// `MaximumRecordAgeInSeconds`.
+    pub maximum_record_age_in_seconds: Option<i32>,
+    /// `BisectBatchOnFunctionError`.
+    pub bisect_batch_on_function_error: Option<bool>,
+    /// `MaximumRetryAttempts`.
+    pub maximum_retry_attempts: Option<i32>,
+    /// `TumblingWindowInSeconds`.
+    pub tumbling_window_in_seconds: Option<i32>,
+    /// `FunctionResponseTypes`.
+    pub function_response_types: Option<Vec<FunctionResponseType>>,
+    /// `AmazonManagedKafkaEventSourceConfig`.
+    pub amazon_managed_kafka_event_source_config: Option<AmazonManagedKafkaEventSourceConfig>,
+    /// `SelfManagedKafkaEventSourceConfig`.
+    pub self_managed_kafka_event_source_config: Option<SelfManagedKafkaEventSourceConfig>,
+    /// `DocumentDBEventSourceConfig`.
+    pub document_db_event_source_config: Option<DocumentDBEventSourceConfig>,
+    /// `EventSourceMappingArn`.
+    pub event_source_mapping_arn: Option<String>,
+    /// `ProvisionedPollerConfig`.
+    pub provisioned_poller_config: Option<ProvisionedPollerConfig>,
+}
+
+/// `EventSourceMappingLoggingConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventSourceMappingLoggingConfig {
+    /// `SystemLogLevel`.
+    pub system_log_level: Option<EventSourceMappingSystemLogLevel>,
+}
+
+/// `EventSourceMappingMetricsConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventSourceMappingMetricsConfig {
+    /// `Metrics`.
+    pub metrics: Option<Vec<EventSourceMappingMetric>>,
+}
+
 /// `FileSystemConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileSystemConfig {
@@ -245,6 +691,29 @@ pub struct FileSystemConfig {
     pub local_mount_path: String,
     /// `S3FilesConfig`.
     pub s3_files_config: Option<S3FilesConfig>,
+}
+
+/// `Filter`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// `Pattern`.
+    pub pattern: Option<String>,
+}
+
+/// `FilterCriteria`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FilterCriteria {
+    /// `Filters`.
+    pub filters: Option<Vec<Filter>>,
+}
+
+/// `FilterCriteriaError`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FilterCriteriaError {
+    /// `ErrorCode`.
+    pub error_code: Option<String>,
+    /// `Message`.
+    pub message: Option<String>,
 }
 
 /// `FunctionCode`.
@@ -383,6 +852,21 @@ pub struct FunctionConfiguration {
     pub accelerator_config: Option<AcceleratorConfig>,
 }
 
+/// `FunctionEventInvokeConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FunctionEventInvokeConfig {
+    /// `LastModified`.
+    pub last_modified: Option<Timestamp>,
+    /// `FunctionArn`.
+    pub function_arn: Option<String>,
+    /// `MaximumRetryAttempts`.
+    pub maximum_retry_attempts: Option<i32>,
+    /// `MaximumEventAgeInSeconds`.
+    pub maximum_event_age_in_seconds: Option<i32>,
+    /// `DestinationConfig`.
+    pub destination_config: Option<DestinationConfig>,
+}
+
 /// `FunctionRuntimeConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FunctionRuntimeConfig {
@@ -390,6 +874,34 @@ pub struct FunctionRuntimeConfig {
     pub runtime_arn: String,
     /// `RuntimeAlias`, required.
     pub runtime_alias: String,
+}
+
+/// `FunctionScalingConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FunctionScalingConfig {
+    /// `MinExecutionEnvironments`.
+    pub min_execution_environments: Option<i32>,
+    /// `MaxExecutionEnvironments`.
+    pub max_execution_environments: Option<i32>,
+}
+
+/// `FunctionUrlConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FunctionUrlConfig {
+    /// `FunctionUrl`, required.
+    pub function_url: String,
+    /// `FunctionArn`, required.
+    pub function_arn: String,
+    /// `CreationTime`, required.
+    pub creation_time: String,
+    /// `LastModifiedTime`, required.
+    pub last_modified_time: String,
+    /// `Cors`.
+    pub cors: Option<Cors>,
+    /// `AuthType`, required.
+    pub auth_type: FunctionUrlAuthType,
+    /// `InvokeMode`.
+    pub invoke_mode: Option<InvokeMode>,
 }
 
 /// What `GetAccountSettings` takes.
@@ -414,9 +926,69 @@ pub struct GetAliasInput {
     pub name: String,
 }
 
+/// What `GetCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetCodeSigningConfigInput {
+    /// `CodeSigningConfigArn`, required.
+    pub code_signing_config_arn: String,
+}
+
+/// What `GetCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetCodeSigningConfigOutput {
+    /// `CodeSigningConfig`, required.
+    pub code_signing_config: CodeSigningConfig,
+}
+
+/// What `GetEventSourceMapping` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetEventSourceMappingInput {
+    /// `UUID`, required.
+    pub uuid: String,
+}
+
+/// What `GetFunctionCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionCodeSigningConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+}
+
+/// What `GetFunctionCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionCodeSigningConfigOutput {
+    /// `CodeSigningConfigArn`.
+    pub code_signing_config_arn: Option<String>,
+    /// `FunctionName`.
+    pub function_name: Option<String>,
+}
+
+/// What `GetFunctionConcurrency` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionConcurrencyInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+}
+
+/// What `GetFunctionConcurrency` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionConcurrencyOutput {
+    /// `ReservedConcurrentExecutions`.
+    pub reserved_concurrent_executions: Option<i32>,
+}
+
 /// What `GetFunctionConfiguration` takes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GetFunctionConfigurationInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+}
+
+/// What `GetFunctionEventInvokeConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionEventInvokeConfigInput {
     /// `FunctionName`, required.
     pub function_name: String,
     /// `Qualifier`.
@@ -447,6 +1019,205 @@ pub struct GetFunctionOutput {
     pub concurrency: Option<Concurrency>,
 }
 
+/// What `GetFunctionRecursionConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionRecursionConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+}
+
+/// What `GetFunctionRecursionConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionRecursionConfigOutput {
+    /// `RecursiveLoop`.
+    pub recursive_loop: Option<RecursiveLoop>,
+}
+
+/// What `GetFunctionScalingConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionScalingConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`, required.
+    pub qualifier: String,
+}
+
+/// What `GetFunctionScalingConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionScalingConfigOutput {
+    /// `FunctionArn`.
+    pub function_arn: Option<String>,
+    /// `AppliedFunctionScalingConfig`.
+    pub applied_function_scaling_config: Option<FunctionScalingConfig>,
+    /// `RequestedFunctionScalingConfig`.
+    pub requested_function_scaling_config: Option<FunctionScalingConfig>,
+}
+
+/// What `GetFunctionUrlConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionUrlConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+}
+
+/// What `GetFunctionUrlConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetFunctionUrlConfigOutput {
+    /// `FunctionUrl`, required.
+    pub function_url: String,
+    /// `FunctionArn`, required.
+    pub function_arn: String,
+    /// `AuthType`, required.
+    pub auth_type: FunctionUrlAuthType,
+    /// `Cors`.
+    pub cors: Option<Cors>,
+    /// `CreationTime`, required.
+    pub creation_time: String,
+    /// `LastModifiedTime`, required.
+    pub last_modified_time: String,
+    /// `InvokeMode`.
+    pub invoke_mode: Option<InvokeMode>,
+}
+
+/// What `GetLayerVersionByArn` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetLayerVersionByArnInput {
+    /// `Arn`, required.
+    pub arn: String,
+}
+
+/// What `GetLayerVersion` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetLayerVersionInput {
+    /// `LayerName`, required.
+    pub layer_name: String,
+    /// `VersionNumber`, required.
+    pub version_number: i64,
+}
+
+/// What `GetLayerVersionPolicy` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetLayerVersionPolicyInput {
+    /// `LayerName`, required.
+    pub layer_name: String,
+    /// `VersionNumber`, required.
+    pub version_number: i64,
+}
+
+/// What `GetLayerVersionPolicy` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetLayerVersionPolicyOutput {
+    /// `Policy`.
+    pub policy: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// `GetLayerVersionResponse`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetLayerVersionResponse {
+    /// `Content`.
+    pub content: Option<LayerVersionContentOutput>,
+    /// `LayerArn`.
+    pub layer_arn: Option<String>,
+    /// `LayerVersionArn`.
+    pub layer_version_arn: Option<String>,
+    /// `Description`.
+    pub description: Option<String>,
+    /// `CreatedDate`.
+    pub created_date: Option<String>,
+    /// `Version`.
+    pub version: Option<i64>,
+    /// `CompatibleArchitectures`.
+    pub compatible_architectures: Option<Vec<Architecture>>,
+    /// `CompatibleRuntimes`.
+    pub compatible_runtimes: Option<Vec<Runtime>>,
+    /// `LicenseInfo`.
+    pub license_info: Option<String>,
+}
+
+/// What `GetPolicy` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetPolicyInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+}
+
+/// What `GetPolicy` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetPolicyOutput {
+    /// `Policy`.
+    pub policy: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `GetProvisionedConcurrencyConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetProvisionedConcurrencyConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`, required.
+    pub qualifier: String,
+}
+
+/// What `GetProvisionedConcurrencyConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetProvisionedConcurrencyConfigOutput {
+    /// `RequestedProvisionedConcurrentExecutions`.
+    pub requested_provisioned_concurrent_executions: Option<i32>,
+    /// `AvailableProvisionedConcurrentExecutions`.
+    pub available_provisioned_concurrent_executions: Option<i32>,
+    /// `AllocatedProvisionedConcurrentExecutions`.
+    pub allocated_provisioned_concurrent_executions: Option<i32>,
+    /// `Status`.
+    pub status: Option<ProvisionedConcurrencyStatusEnum>,
+    /// `StatusReason`.
+    pub status_reason: Option<String>,
+    /// `LastModified`.
+    pub last_modified: Option<String>,
+}
+
+/// What `GetResourcePolicy` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetResourcePolicyInput {
+    /// `ResourceArn`, required.
+    pub resource_arn: String,
+}
+
+/// What `GetResourcePolicy` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetResourcePolicyOutput {
+    /// `Policy`.
+    pub policy: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `GetRuntimeManagementConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetRuntimeManagementConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+}
+
+/// What `GetRuntimeManagementConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GetRuntimeManagementConfigOutput {
+    /// `UpdateRuntimeOn`.
+    pub update_runtime_on: Option<UpdateRuntimeOn>,
+    /// `FunctionArn`.
+    pub function_arn: Option<String>,
+    /// `RuntimeVersionArn`.
+    pub runtime_version_arn: Option<String>,
+}
+
 /// `ImageConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageConfig {
@@ -474,6 +1245,22 @@ pub struct ImageConfigResponse {
     pub image_config: Option<ImageConfig>,
     /// `Error`.
     pub error: Option<ImageConfigError>,
+}
+
+/// What `InvokeAsync` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InvokeAsyncInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `InvokeArgs`, required.
+    pub invoke_args: Blob,
+}
+
+/// What `InvokeAsync` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InvokeAsyncOutput {
+    /// `Status`.
+    pub status: Option<i32>,
 }
 
 /// What `Invoke` takes.
@@ -518,6 +1305,89 @@ pub struct InvokeOutput {
     pub trace_header: Option<String>,
 }
 
+/// `InvokeResponseStreamUpdate`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InvokeResponseStreamUpdate {
+    /// `Payload`.
+    pub payload: Option<Blob>,
+}
+
+/// `InvokeWithResponseStreamCompleteEvent`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InvokeWithResponseStreamCompleteEvent {
+    /// `ErrorCode`.
+    pub error_code: Option<String>,
+    /// `ErrorDetails`.
+    pub error_details: Option<String>,
+    /// `LogResult`.
+    pub log_result: Option<String>,
+}
+
+/// What `InvokeWithResponseStream` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InvokeWithResponseStreamInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `LogType`.
+    pub log_type: Option<LogType>,
+    /// `ClientContext`.
+    pub client_context: Option<String>,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `Payload`.
+    pub payload: Option<Blob>,
+    /// `TenantId`.
+    pub tenant_id: Option<String>,
+    /// `InvocationType`.
+    pub invocation_type: Option<ResponseStreamingInvocationType>,
+    /// `TraceHeader`.
+    pub trace_header: Option<String>,
+}
+
+/// What `InvokeWithResponseStream` answers.
+#[derive(Debug, Default)]
+pub struct InvokeWithResponseStreamOutput {
+    /// `StatusCode`.
+    pub status_code: Option<i32>,
+    /// `ExecutedVersion`.
+    pub executed_version: Option<String>,
+    /// `EventStream`.
+    pub event_stream: EventStream<InvokeWithResponseStreamResponseEvent>,
+    /// `ResponseStreamContentType`.
+    pub response_stream_content_type: Option<String>,
+    /// `TraceHeader`.
+    pub trace_header: Option<String>,
+}
+
+/// `KafkaSchemaRegistryAccessConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KafkaSchemaRegistryAccessConfig {
+    /// `Type`.
+    pub type_: Option<KafkaSchemaRegistryAuthType>,
+    /// `URI`.
+    pub uri: Option<String>,
+}
+
+/// `KafkaSchemaRegistryConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KafkaSchemaRegistryConfig {
+    /// `SchemaRegistryURI`.
+    pub schema_registry_uri: Option<String>,
+    /// `EventRecordFormat`.
+    pub event_record_format: Option<SchemaRegistryEventRecordFormat>,
+    /// `AccessConfigs`.
+    pub access_configs: Option<Vec<KafkaSchemaRegistryAccessConfig>>,
+    /// `SchemaValidationConfigs`.
+    pub schema_validation_configs: Option<Vec<KafkaSchemaValidationConfig>>,
+}
+
+/// `KafkaSchemaValidationConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KafkaSchemaValidationConfig {
+    /// `Attribute`.
+    pub attribute: Option<KafkaSchemaValidationAttribute>,
+}
+
 /// `LambdaManagedInstancesCapacityProviderConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LambdaManagedInstancesCapacityProviderConfig {
@@ -542,6 +1412,68 @@ pub struct Layer {
     pub signing_job_arn: Option<String>,
 }
 
+/// `LayerVersionContentInput`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LayerVersionContentInput {
+    /// `S3Bucket`.
+    pub s3_bucket: Option<String>,
+    /// `S3Key`.
+    pub s3_key: Option<String>,
+    /// `S3ObjectVersion`.
+    pub s3_object_version: Option<String>,
+    /// `S3ObjectStorageMode`.
+    pub s3_object_storage_mode: Option<S3ObjectStorageMode>,
+    /// `ZipFile`.
+    pub zip_file: Option<Blob>,
+}
+
+/// `LayerVersionContentOutput`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LayerVersionContentOutput {
+    /// `Location`.
+    pub location: Option<String>,
+    /// `CodeSha256`.
+    pub code_sha256: Option<String>,
+    /// `CodeSize`.
+    pub code_size: Option<i64>,
+    /// `SigningProfileVersionArn`.
+    pub signing_profile_version_arn: Option<String>,
+    /// `SigningJobArn`.
+    pub signing_job_arn: Option<String>,
+    /// `ResolvedS3Object`.
+    pub resolved_s3_object: Option<ResolvedS3Object>,
+}
+
+/// `LayerVersionsListItem`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LayerVersionsListItem {
+    /// `LayerVersionArn`.
+    pub layer_version_arn: Option<String>,
+    /// `Version`.
+    pub version: Option<i64>,
+    /// `Description`.
+    pub description: Option<String>,
+    /// `CreatedDate`.
+    pub created_date: Option<String>,
+    /// `CompatibleArchitectures`.
+    pub compatible_architectures: Option<Vec<Architecture>>,
+    /// `CompatibleRuntimes`.
+    pub compatible_runtimes: Option<Vec<Runtime>>,
+    /// `LicenseInfo`.
+    pub license_info: Option<String>,
+}
+
+/// `LayersListItem`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LayersListItem {
+    /// `LayerName`.
+    pub layer_name: Option<String>,
+    /// `LayerArn`.
+    pub layer_arn: Option<String>,
+    /// `LatestMatchingVersion`.
+    pub latest_matching_version: Option<LayerVersionsListItem>,
+}
+
 /// What `ListAliases` takes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListAliasesInput {
@@ -564,6 +1496,106 @@ pub struct ListAliasesOutput {
     pub aliases: Option<Vec<AliasConfiguration>>,
 }
 
+/// What `ListCodeSigningConfigs` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListCodeSigningConfigsInput {
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListCodeSigningConfigs` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListCodeSigningConfigsOutput {
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
+    /// `CodeSigningConfigs`.
+    pub code_signing_configs: Option<Vec<CodeSigningConfig>>,
+}
+
+/// What `ListEventSourceMappings` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListEventSourceMappingsInput {
+    /// `EventSourceArn`.
+    pub event_source_arn: Option<String>,
+    /// `FunctionName`.
+    pub function_name: Option<String>,
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListEventSourceMappings` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListEventSourceMappingsOutput {
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
+    /// `EventSourceMappings`.
+    pub event_source_mappings: Option<Vec<EventSourceMappingConfiguration>>,
+}
+
+/// What `ListFunctionEventInvokeConfigs` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListFunctionEventInvokeConfigsInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListFunctionEventInvokeConfigs` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListFunctionEventInvokeConfigsOutput {
+    /// `FunctionEventInvokeConfigs`.
+    pub function_event_invoke_configs: Option<Vec<FunctionEventInvokeConfig>>,
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
+}
+
+/// What `ListFunctionUrlConfigs` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListFunctionUrlConfigsInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListFunctionUrlConfigs` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListFunctionUrlConfigsOutput {
+    /// `FunctionUrlConfigs`, required.
+    pub function_url_configs: Vec<FunctionUrlConfig>,
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
+}
+
+/// What `ListFunctionsByCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListFunctionsByCodeSigningConfigInput {
+    /// `CodeSigningConfigArn`, required.
+    pub code_signing_config_arn: String,
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListFunctionsByCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListFunctionsByCodeSigningConfigOutput {
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
+    /// `FunctionArns`.
+    pub function_arns: Option<Vec<String>>,
+}
+
 /// What `ListFunctions` takes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListFunctionsInput {
@@ -584,6 +1616,72 @@ pub struct ListFunctionsOutput {
     pub next_marker: Option<String>,
     /// `Functions`.
     pub functions: Option<Vec<FunctionConfiguration>>,
+}
+
+/// What `ListLayerVersions` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListLayerVersionsInput {
+    /// `CompatibleArchitecture`.
+    pub compatible_architecture: Option<Architecture>,
+    /// `CompatibleRuntime`.
+    pub compatible_runtime: Option<Runtime>,
+    /// `LayerName`, required.
+    pub layer_name: String,
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListLayerVersions` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListLayerVersionsOutput {
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
+    /// `LayerVersions`.
+    pub layer_versions: Option<Vec<LayerVersionsListItem>>,
+}
+
+/// What `ListLayers` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListLayersInput {
+    /// `CompatibleArchitecture`.
+    pub compatible_architecture: Option<Architecture>,
+    /// `CompatibleRuntime`.
+    pub compatible_runtime: Option<Runtime>,
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListLayers` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListLayersOutput {
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
+    /// `Layers`.
+    pub layers: Option<Vec<LayersListItem>>,
+}
+
+/// What `ListProvisionedConcurrencyConfigs` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListProvisionedConcurrencyConfigsInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Marker`.
+    pub marker: Option<String>,
+    /// `MaxItems`.
+    pub max_items: Option<i32>,
+}
+
+/// What `ListProvisionedConcurrencyConfigs` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListProvisionedConcurrencyConfigsOutput {
+    /// `ProvisionedConcurrencyConfigs`.
+    pub provisioned_concurrency_configs: Option<Vec<ProvisionedConcurrencyConfigListItem>>,
+    /// `NextMarker`.
+    pub next_marker: Option<String>,
 }
 
 /// What `ListTags` takes.
@@ -633,6 +1731,90 @@ pub struct LoggingConfig {
     pub log_group: Option<String>,
 }
 
+/// `OnFailure`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OnFailure {
+    /// `Destination`.
+    pub destination: Option<String>,
+}
+
+/// `OnSuccess`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OnSuccess {
+    /// `Destination`.
+    pub destination: Option<String>,
+}
+
+/// `ProvisionedConcurrencyConfigListItem`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProvisionedConcurrencyConfigListItem {
+    /// `FunctionArn`.
+    pub function_arn: Option<String>,
+    /// `RequestedProvisionedConcurrentExecutions`.
+    pub requested_provisioned_concurrent_executions: Option<i32>,
+    /// `AvailableProvisionedConcurrentExecutions`.
+    pub available_provisioned_concurrent_executions: Option<i32>,
+    /// `AllocatedProvisionedConcurrentExecutions`.
+    pub allocated_provisioned_concurrent_executions: Option<i32>,
+    /// `Status`.
+    pub status: Option<ProvisionedConcurrencyStatusEnum>,
+    /// `StatusReason`.
+    pub status_reason: Option<String>,
+    /// `LastModified`.
+    pub last_modified: Option<String>,
+}
+
+/// `ProvisionedPollerConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProvisionedPollerConfig {
+    /// `MinimumPollers`.
+    pub minimum_pollers: Option<i32>,
+    /// `MaximumPollers`.
+    pub maximum_pollers: Option<i32>,
+    /// `PollerGroupName`.
+    pub poller_group_name: Option<String>,
+}
+
+/// What `PublishLayerVersion` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PublishLayerVersionInput {
+    /// `LayerName`, required.
+    pub layer_name: String,
+    /// `Description`.
+    pub description: Option<String>,
+    /// `Content`, required.
+    pub content: LayerVersionContentInput,
+    /// `CompatibleArchitectures`.
+    pub compatible_architectures: Option<Vec<Architecture>>,
+    /// `CompatibleRuntimes`.
+    pub compatible_runtimes: Option<Vec<Runtime>>,
+    /// `LicenseInfo`.
+    pub license_info: Option<String>,
+}
+
+/// What `PublishLayerVersion` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PublishLayerVersionOutput {
+    /// `Content`.
+    pub content: Option<LayerVersionContentOutput>,
+    /// `LayerArn`.
+    pub layer_arn: Option<String>,
+    /// `LayerVersionArn`.
+    pub layer_version_arn: Option<String>,
+    /// `Description`.
+    pub description: Option<String>,
+    /// `CreatedDate`.
+    pub created_date: Option<String>,
+    /// `Version`.
+    pub version: Option<i64>,
+    /// `CompatibleArchitectures`.
+    pub compatible_architectures: Option<Vec<Architecture>>,
+    /// `CompatibleRuntimes`.
+    pub compatible_runtimes: Option<Vec<Runtime>>,
+    /// `LicenseInfo`.
+    pub license_info: Option<String>,
+}
+
 /// What `PublishVersion` takes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PublishVersionInput {
@@ -647,6 +1829,188 @@ pub struct PublishVersionInput {
     /// `PublishTo`.
     pub publish_to: Option<FunctionVersionLatestPublished>,
 }
+
+/// What `PutFunctionCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionCodeSigningConfigInput {
+    /// `CodeSigningConfigArn`, required.
+    pub code_signing_config_arn: String,
+    /// `FunctionName`, required.
+    pub function_name: String,
+}
+
+/// What `PutFunctionCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionCodeSigningConfigOutput {
+    /// `CodeSigningConfigArn`, required.
+    pub code_signing_config_arn: String,
+    /// `FunctionName`, required.
+    pub function_name: String,
+}
+
+/// What `PutFunctionConcurrency` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionConcurrencyInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `ReservedConcurrentExecutions`, required.
+    pub reserved_concurrent_executions: i32,
+}
+
+/// What `PutFunctionEventInvokeConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionEventInvokeConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `MaximumRetryAttempts`.
+    pub maximum_retry_attempts: Option<i32>,
+    /// `MaximumEventAgeInSeconds`.
+    pub maximum_event_age_in_seconds: Option<i32>,
+    /// `DestinationConfig`.
+    pub destination_config: Option<DestinationConfig>,
+}
+
+/// What `PutFunctionRecursionConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionRecursionConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `RecursiveLoop`, required.
+    pub recursive_loop: RecursiveLoop,
+}
+
+/// What `PutFunctionRecursionConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionRecursionConfigOutput {
+    /// `RecursiveLoop`.
+    pub recursive_loop: Option<RecursiveLoop>,
+}
+
+/// What `PutFunctionScalingConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionScalingConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`, required.
+    pub qualifier: String,
+    /// `FunctionScalingConfig`.
+    pub function_scaling_config: Option<FunctionScalingConfig>,
+}
+
+/// What `PutFunctionScalingConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutFunctionScalingConfigOutput {
+    /// `FunctionState`.
+    pub function_state: Option<State>,
+}
+
+/// What `PutProvisionedConcurrencyConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutProvisionedConcurrencyConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`, required.
+    pub qualifier: String,
+    /// `ProvisionedConcurrentExecutions`, required.
+    pub provisioned_concurrent_executions: i32,
+}
+
+/// What `PutProvisionedConcurrencyConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutProvisionedConcurrencyConfigOutput {
+    /// `RequestedProvisionedConcurrentExecutions`.
+    pub requested_provisioned_concurrent_executions: Option<i32>,
+    /// `AllocatedProvisionedConcurrentExecutions`.
+    pub allocated_provisioned_concurrent_executions: Option<i32>,
+    /// `AvailableProvisionedConcurrentExecutions`.
+    pub available_provisioned_concurrent_executions: Option<i32>,
+    /// `Status`.
+    pub status: Option<ProvisionedConcurrencyStatusEnum>,
+    /// `StatusReason`.
+    pub status_reason: Option<String>,
+    /// `LastModified`.
+    pub last_modified: Option<String>,
+}
+
+/// What `PutResourcePolicy` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutResourcePolicyInput {
+    /// `ResourceArn`, required.
+    pub resource_arn: String,
+    /// `Policy`, required.
+    pub policy: String,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `PutResourcePolicy` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutResourcePolicyOutput {
+    /// `Policy`.
+    pub policy: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `PutRuntimeManagementConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutRuntimeManagementConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `UpdateRuntimeOn`, required.
+    pub update_runtime_on: UpdateRuntimeOn,
+    /// `RuntimeVersionArn`.
+    pub runtime_version_arn: Option<String>,
+}
+
+/// What `PutRuntimeManagementConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PutRuntimeManagementConfigOutput {
+    /// `UpdateRuntimeOn`, required.
+    pub update_runtime_on: UpdateRuntimeOn,
+    /// `FunctionArn`, required.
+    pub function_arn: String,
+    /// `RuntimeVersionArn`.
+    pub runtime_version_arn: Option<String>,
+}
+
+/// What `RemoveLayerVersionPermission` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RemoveLayerVersionPermissionInput {
+    /// `LayerName`, required.
+    pub layer_name: String,
+    /// `VersionNumber`, required.
+    pub version_number: i64,
+    /// `StatementId`, required.
+    pub statement_id: String,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `RemoveLayerVersionPermission` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RemoveLayerVersionPermissionOutput {}
+
+/// What `RemovePermission` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RemovePermissionInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `StatementId`, required.
+    pub statement_id: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `RevisionId`.
+    pub revision_id: Option<String>,
+}
+
+/// What `RemovePermission` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RemovePermissionOutput {}
 
 /// `ResolvedS3Object`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -684,6 +2048,31 @@ pub struct S3FilesConfig {
     pub direct_s3_read: Option<DirectS3Read>,
 }
 
+/// `ScalingConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScalingConfig {
+    /// `MaximumConcurrency`.
+    pub maximum_concurrency: Option<i32>,
+}
+
+/// `SelfManagedEventSource`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SelfManagedEventSource {
+    /// `Endpoints`.
+    pub endpoints: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// `SelfManagedKafkaEventSourceConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SelfManagedKafkaEventSourceConfig {
+    /// `ConsumerGroupId`.
+    pub consumer_group_id: Option<String>,
+    /// `SchemaRegistryConfig`.
+    pub schema_registry_config: Option<KafkaSchemaRegistryConfig>,
+    /// `ConsumptionMode`.
+    pub consumption_mode: Option<KafkaEventSourceMappingConsumptionMode>,
+}
+
 /// `SnapStart`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SnapStart {
@@ -698,6 +2087,15 @@ pub struct SnapStartResponse {
     pub apply_on: Option<SnapStartApplyOn>,
     /// `OptimizationStatus`.
     pub optimization_status: Option<SnapStartOptimizationStatus>,
+}
+
+/// `SourceAccessConfiguration`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceAccessConfiguration {
+    /// `Type`.
+    pub type_: Option<SourceAccessType>,
+    /// `URI`.
+    pub uri: Option<String>,
 }
 
 /// What `TagResource` takes.
@@ -771,6 +2169,75 @@ pub struct UpdateAliasInput {
     pub routing_config: Option<AliasRoutingConfiguration>,
     /// `RevisionId`.
     pub revision_id: Option<String>,
+}
+
+/// What `UpdateCodeSigningConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateCodeSigningConfigInput {
+    /// `CodeSigningConfigArn`, required.
+    pub code_signing_config_arn: String,
+    /// `Description`.
+    pub description: Option<String>,
+    /// `AllowedPublishers`.
+    pub allowed_publishers: Option<AllowedPublishers>,
+    /// `CodeSigningPolicies`.
+    pub code_signing_policies: Option<CodeSigningPolicies>,
+}
+
+/// What `UpdateCodeSigningConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateCodeSigningConfigOutput {
+    /// `CodeSigningConfig`, required.
+    pub code_signing_config: CodeSigningConfig,
+}
+
+/// What `UpdateEventSourceMapping` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateEventSourceMappingInput {
+    /// `UUID`, required.
+    pub uuid: String,
+    /// `FunctionName`.
+    pub function_name: Option<String>,
+    /// `Enabled`.
+    pub enabled: Option<bool>,
+    /// `BatchSize`.
+    pub batch_size: Option<i32>,
+    /// `FilterCriteria`.
+    pub filter_criteria: Option<FilterCriteria>,
+    /// `KMSKeyArn`.
+    pub kms_key_arn: Option<String>,
+    /// `MetricsConfig`.
+    pub metrics_config: Option<EventSourceMappingMetricsConfig>,
+    /// `LoggingConfig`.
+    pub logging_config: Option<EventSourceMappingLoggingConfig>,
+    /// `ScalingConfig`.
+    pub scaling_config: Option<ScalingConfig>,
+    /// `MaximumBatchingWindowInSeconds`.
+    pub maximum_batching_window_in_seconds: Option<i32>,
+    /// `ParallelizationFactor`.
+    pub parallelization_factor: Option<i32>,
+    /// `DestinationConfig`.
+    pub destination_config: Option<DestinationConfig>,
+    /// `MaximumRecordAgeInSeconds`.
+    pub maximum_record_age_in_seconds: Option<i32>,
+    /// `BisectBatchOnFunctionError`.
+    pub bisect_batch_on_function_error: Option<bool>,
+    /// `MaximumRetryAttempts`.
+    pub maximum_retry_attempts: Option<i32>,
+    /// `TumblingWindowInSeconds`.
+    pub tumbling_window_in_seconds: Option<i32>,
+    /// `SourceAccessConfigurations`.
+    pub source_access_configurations: Option<Vec<SourceAccessConfiguration>>,
+    /// `FunctionResponseTypes`.
+    pub function_response_types: Option<Vec<FunctionResponseType>>,
+    /// `AmazonManagedKafkaEventSourceConfig`.
+    pub amazon_managed_kafka_event_source_config: Option<AmazonManagedKafkaEventSourceConfig>,
+    /// `SelfManagedKafkaEventSourceConfig`.
+    pub self_managed_kafka_event_source_config: Option<SelfManagedKafkaEventSourceConfig>,
+    /// `DocumentDBEventSourceConfig`.
+    pub document_db_event_source_config: Option<DocumentDBEventSourceConfig>,
+    /// `ProvisionedPollerConfig`.
+    pub provisioned_poller_config: Option<ProvisionedPollerConfig>,
 }
 
 /// What `UpdateFunctionCode` takes.
@@ -855,6 +2322,55 @@ pub struct UpdateFunctionConfigurationInput {
     pub accelerator_config: Option<AcceleratorConfig>,
 }
 
+/// What `UpdateFunctionEventInvokeConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateFunctionEventInvokeConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `MaximumRetryAttempts`.
+    pub maximum_retry_attempts: Option<i32>,
+    /// `MaximumEventAgeInSeconds`.
+    pub maximum_event_age_in_seconds: Option<i32>,
+    /// `DestinationConfig`.
+    pub destination_config: Option<DestinationConfig>,
+}
+
+/// What `UpdateFunctionUrlConfig` takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateFunctionUrlConfigInput {
+    /// `FunctionName`, required.
+    pub function_name: String,
+    /// `Qualifier`.
+    pub qualifier: Option<String>,
+    /// `AuthType`.
+    pub auth_type: Option<FunctionUrlAuthType>,
+    /// `Cors`.
+    pub cors: Option<Cors>,
+    /// `InvokeMode`.
+    pub invoke_mode: Option<InvokeMode>,
+}
+
+/// What `UpdateFunctionUrlConfig` answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateFunctionUrlConfigOutput {
+    /// `FunctionUrl`, required.
+    pub function_url: String,
+    /// `FunctionArn`, required.
+    pub function_arn: String,
+    /// `AuthType`, required.
+    pub auth_type: FunctionUrlAuthType,
+    /// `Cors`.
+    pub cors: Option<Cors>,
+    /// `CreationTime`, required.
+    pub creation_time: String,
+    /// `LastModifiedTime`, required.
+    pub last_modified_time: String,
+    /// `InvokeMode`.
+    pub invoke_mode: Option<InvokeMode>,
+}
+
 /// `VpcConfig`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VpcConfig {
@@ -882,23 +2398,62 @@ pub struct VpcConfigResponse {
 /// The output of `CreateAlias`.
 pub type CreateAliasOutput = AliasConfiguration;
 
+/// The output of `CreateEventSourceMapping`.
+pub type CreateEventSourceMappingOutput = EventSourceMappingConfiguration;
+
 /// The output of `CreateFunction`.
 pub type CreateFunctionOutput = FunctionConfiguration;
+
+/// The output of `DeleteEventSourceMapping`.
+pub type DeleteEventSourceMappingOutput = EventSourceMappingConfiguration;
 
 /// The output of `GetAlias`.
 pub type GetAliasOutput = AliasConfiguration;
 
+/// The output of `GetEventSourceMapping`.
+pub type GetEventSourceMappingOutput = EventSourceMappingConfiguration;
+
 /// The output of `GetFunctionConfiguration`.
 pub type GetFunctionConfigurationOutput = FunctionConfiguration;
+
+/// The output of `GetFunctionEventInvokeConfig`.
+pub type GetFunctionEventInvokeConfigOutput = FunctionEventInvokeConfig;
+
+/// The output of `GetLayerVersionByArn`.
+pub type GetLayerVersionByArnOutput = GetLayerVersionResponse;
+
+/// The output of `GetLayerVersion`.
+pub type GetLayerVersionOutput = GetLayerVersionResponse;
 
 /// The output of `PublishVersion`.
 pub type PublishVersionOutput = FunctionConfiguration;
 
+/// The output of `PutFunctionConcurrency`.
+pub type PutFunctionConcurrencyOutput = Concurrency;
+
+/// The output of `PutFunctionEventInvokeConfig`.
+pub type PutFunctionEventInvokeConfigOutput = FunctionEventInvokeConfig;
+
 /// The output of `UpdateAlias`.
 pub type UpdateAliasOutput = AliasConfiguration;
+
+/// The output of `UpdateEventSourceMapping`.
+pub type UpdateEventSourceMappingOutput = EventSourceMappingConfiguration;
 
 /// The output of `UpdateFunctionCode`.
 pub type UpdateFunctionCodeOutput = FunctionConfiguration;
 
 /// The output of `UpdateFunctionConfiguration`.
 pub type UpdateFunctionConfigurationOutput = FunctionConfiguration;
+
+/// The output of `UpdateFunctionEventInvokeConfig`.
+pub type UpdateFunctionEventInvokeConfigOutput = FunctionEventInvokeConfig;
+
+/// The events of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InvokeWithResponseStreamResponseEvent {
+    /// `PayloadChunk`.
+    PayloadChunk(InvokeResponseStreamUpdate),
+    /// `InvokeComplete`.
+    InvokeComplete(InvokeWithResponseStreamCompleteEvent),
+}

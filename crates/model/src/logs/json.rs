@@ -9,21 +9,21 @@ use super::structures::*;
 
 impl FromJson for CreateLogGroupInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_group_name = None;
         reader.object(|key, reader| match key {
             "logGroupName" => reader.member("logGroupName", &mut log_group_name),
-            "kmsKeyId" => reader.member("kmsKeyId", &mut value.kms_key_id),
-            "tags" => reader.member("tags", &mut value.tags),
-            "logGroupClass" => reader.member("logGroupClass", &mut value.log_group_class),
+            "kmsKeyId" => reader.member("kmsKeyId", &mut this.kms_key_id),
+            "tags" => reader.member("tags", &mut this.tags),
+            "logGroupClass" => reader.member("logGroupClass", &mut this.log_group_class),
             "deletionProtectionEnabled" => reader.member(
                 "deletionProtectionEnabled",
-                &mut value.deletion_protection_enabled,
+                &mut this.deletion_protection_enabled,
             ),
             _ => reader.skip(),
         })?;
-        reader.require("logGroupName", &mut value.log_group_name, log_group_name);
-        Ok(value)
+        reader.require("logGroupName", &mut this.log_group_name, log_group_name);
+        Ok(this)
     }
 }
 
@@ -58,7 +58,7 @@ impl ToJson for CreateLogGroupOutput {
 
 impl FromJson for CreateLogStreamInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_group_name = None;
         let mut log_stream_name = None;
         reader.object(|key, reader| match key {
@@ -66,9 +66,9 @@ impl FromJson for CreateLogStreamInput {
             "logStreamName" => reader.member("logStreamName", &mut log_stream_name),
             _ => reader.skip(),
         })?;
-        reader.require("logGroupName", &mut value.log_group_name, log_group_name);
-        reader.require("logStreamName", &mut value.log_stream_name, log_stream_name);
-        Ok(value)
+        reader.require("logGroupName", &mut this.log_group_name, log_group_name);
+        reader.require("logStreamName", &mut this.log_stream_name, log_stream_name);
+        Ok(this)
     }
 }
 
@@ -97,14 +97,14 @@ impl ToJson for CreateLogStreamOutput {
 
 impl FromJson for DeleteLogGroupInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_group_name = None;
         reader.object(|key, reader| match key {
             "logGroupName" => reader.member("logGroupName", &mut log_group_name),
             _ => reader.skip(),
         })?;
-        reader.require("logGroupName", &mut value.log_group_name, log_group_name);
-        Ok(value)
+        reader.require("logGroupName", &mut this.log_group_name, log_group_name);
+        Ok(this)
     }
 }
 
@@ -132,7 +132,7 @@ impl ToJson for DeleteLogGroupOutput {
 
 impl FromJson for DeleteLogStreamInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_group_name = None;
         let mut log_stream_name = None;
         reader.object(|key, reader| match key {
@@ -140,9 +140,9 @@ impl FromJson for DeleteLogStreamInput {
             "logStreamName" => reader.member("logStreamName", &mut log_stream_name),
             _ => reader.skip(),
         })?;
-        reader.require("logGroupName", &mut value.log_group_name, log_group_name);
-        reader.require("logStreamName", &mut value.log_stream_name, log_stream_name);
-        Ok(value)
+        reader.require("logGroupName", &mut this.log_group_name, log_group_name);
+        reader.require("logStreamName", &mut this.log_stream_name, log_stream_name);
+        Ok(this)
     }
 }
 
@@ -171,14 +171,14 @@ impl ToJson for DeleteLogStreamOutput {
 
 impl FromJson for DeleteRetentionPolicyInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_group_name = None;
         reader.object(|key, reader| match key {
             "logGroupName" => reader.member("logGroupName", &mut log_group_name),
             _ => reader.skip(),
         })?;
-        reader.require("logGroupName", &mut value.log_group_name, log_group_name);
-        Ok(value)
+        reader.require("logGroupName", &mut this.log_group_name, log_group_name);
+        Ok(this)
     }
 }
 
@@ -206,29 +206,29 @@ impl ToJson for DeleteRetentionPolicyOutput {
 
 impl FromJson for DescribeLogGroupsInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
             "accountIdentifiers" => {
-                reader.member("accountIdentifiers", &mut value.account_identifiers)
+                reader.member("accountIdentifiers", &mut this.account_identifiers)
             }
             "logGroupNamePrefix" => {
-                reader.member("logGroupNamePrefix", &mut value.log_group_name_prefix)
+                reader.member("logGroupNamePrefix", &mut this.log_group_name_prefix)
             }
             "logGroupNamePattern" => {
-                reader.member("logGroupNamePattern", &mut value.log_group_name_pattern)
+                reader.member("logGroupNamePattern", &mut this.log_group_name_pattern)
             }
-            "nextToken" => reader.member("nextToken", &mut value.next_token),
-            "limit" => reader.member("limit", &mut value.limit),
+            "nextToken" => reader.member("nextToken", &mut this.next_token),
+            "limit" => reader.member("limit", &mut this.limit),
             "includeLinkedAccounts" => {
-                reader.member("includeLinkedAccounts", &mut value.include_linked_accounts)
+                reader.member("includeLinkedAccounts", &mut this.include_linked_accounts)
             }
-            "logGroupClass" => reader.member("logGroupClass", &mut value.log_group_class),
+            "logGroupClass" => reader.member("logGroupClass", &mut this.log_group_class),
             "logGroupIdentifiers" => {
-                reader.member("logGroupIdentifiers", &mut value.log_group_identifiers)
+                reader.member("logGroupIdentifiers", &mut this.log_group_identifiers)
             }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -249,13 +249,13 @@ impl ToJson for DescribeLogGroupsInput {
 
 impl FromJson for DescribeLogGroupsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logGroups" => reader.member("logGroups", &mut value.log_groups),
-            "nextToken" => reader.member("nextToken", &mut value.next_token),
+            "logGroups" => reader.member("logGroups", &mut this.log_groups),
+            "nextToken" => reader.member("nextToken", &mut this.next_token),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -270,22 +270,22 @@ impl ToJson for DescribeLogGroupsOutput {
 
 impl FromJson for DescribeLogStreamsInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logGroupName" => reader.member("logGroupName", &mut value.log_group_name),
+            "logGroupName" => reader.member("logGroupName", &mut this.log_group_name),
             "logGroupIdentifier" => {
-                reader.member("logGroupIdentifier", &mut value.log_group_identifier)
+                reader.member("logGroupIdentifier", &mut this.log_group_identifier)
             }
             "logStreamNamePrefix" => {
-                reader.member("logStreamNamePrefix", &mut value.log_stream_name_prefix)
+                reader.member("logStreamNamePrefix", &mut this.log_stream_name_prefix)
             }
-            "orderBy" => reader.member("orderBy", &mut value.order_by),
-            "descending" => reader.member("descending", &mut value.descending),
-            "nextToken" => reader.member("nextToken", &mut value.next_token),
-            "limit" => reader.member("limit", &mut value.limit),
+            "orderBy" => reader.member("orderBy", &mut this.order_by),
+            "descending" => reader.member("descending", &mut this.descending),
+            "nextToken" => reader.member("nextToken", &mut this.next_token),
+            "limit" => reader.member("limit", &mut this.limit),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -305,13 +305,13 @@ impl ToJson for DescribeLogStreamsInput {
 
 impl FromJson for DescribeLogStreamsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logStreams" => reader.member("logStreams", &mut value.log_streams),
-            "nextToken" => reader.member("nextToken", &mut value.next_token),
+            "logStreams" => reader.member("logStreams", &mut this.log_streams),
+            "nextToken" => reader.member("nextToken", &mut this.next_token),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -326,13 +326,13 @@ impl ToJson for DescribeLogStreamsOutput {
 
 impl FromJson for Entity {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "keyAttributes" => reader.member("keyAttributes", &mut value.key_attributes),
-            "attributes" => reader.member("attributes", &mut value.attributes),
+            "keyAttributes" => reader.member("keyAttributes", &mut this.key_attributes),
+            "attributes" => reader.member("attributes", &mut this.attributes),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -347,27 +347,27 @@ impl ToJson for Entity {
 
 impl FromJson for FilterLogEventsInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logGroupName" => reader.member("logGroupName", &mut value.log_group_name),
+            "logGroupName" => reader.member("logGroupName", &mut this.log_group_name),
             "logGroupIdentifier" => {
-                reader.member("logGroupIdentifier", &mut value.log_group_identifier)
+                reader.member("logGroupIdentifier", &mut this.log_group_identifier)
             }
-            "logStreamNames" => reader.member("logStreamNames", &mut value.log_stream_names),
+            "logStreamNames" => reader.member("logStreamNames", &mut this.log_stream_names),
             "logStreamNamePrefix" => {
-                reader.member("logStreamNamePrefix", &mut value.log_stream_name_prefix)
+                reader.member("logStreamNamePrefix", &mut this.log_stream_name_prefix)
             }
-            "startTime" => reader.member("startTime", &mut value.start_time),
-            "endTime" => reader.member("endTime", &mut value.end_time),
-            "filterPattern" => reader.member("filterPattern", &mut value.filter_pattern),
-            "nextToken" => reader.member("nextToken", &mut value.next_token),
-            "limit" => reader.member("limit", &mut value.limit),
-            "startFromHead" => reader.member("startFromHead", &mut value.start_from_head),
-            "interleaved" => reader.member("interleaved", &mut value.interleaved),
-            "unmask" => reader.member("unmask", &mut value.unmask),
+            "startTime" => reader.member("startTime", &mut this.start_time),
+            "endTime" => reader.member("endTime", &mut this.end_time),
+            "filterPattern" => reader.member("filterPattern", &mut this.filter_pattern),
+            "nextToken" => reader.member("nextToken", &mut this.next_token),
+            "limit" => reader.member("limit", &mut this.limit),
+            "startFromHead" => reader.member("startFromHead", &mut this.start_from_head),
+            "interleaved" => reader.member("interleaved", &mut this.interleaved),
+            "unmask" => reader.member("unmask", &mut this.unmask),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -392,16 +392,16 @@ impl ToJson for FilterLogEventsInput {
 
 impl FromJson for FilterLogEventsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "events" => reader.member("events", &mut value.events),
+            "events" => reader.member("events", &mut this.events),
             "searchedLogStreams" => {
-                reader.member("searchedLogStreams", &mut value.searched_log_streams)
+                reader.member("searchedLogStreams", &mut this.searched_log_streams)
             }
-            "nextToken" => reader.member("nextToken", &mut value.next_token),
+            "nextToken" => reader.member("nextToken", &mut this.next_token),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -417,16 +417,16 @@ impl ToJson for FilterLogEventsOutput {
 
 impl FromJson for FilteredLogEvent {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logStreamName" => reader.member("logStreamName", &mut value.log_stream_name),
-            "timestamp" => reader.member("timestamp", &mut value.timestamp),
-            "message" => reader.member("message", &mut value.message),
-            "ingestionTime" => reader.member("ingestionTime", &mut value.ingestion_time),
-            "eventId" => reader.member("eventId", &mut value.event_id),
+            "logStreamName" => reader.member("logStreamName", &mut this.log_stream_name),
+            "timestamp" => reader.member("timestamp", &mut this.timestamp),
+            "message" => reader.member("message", &mut this.message),
+            "ingestionTime" => reader.member("ingestionTime", &mut this.ingestion_time),
+            "eventId" => reader.member("eventId", &mut this.event_id),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -444,24 +444,24 @@ impl ToJson for FilteredLogEvent {
 
 impl FromJson for GetLogEventsInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_stream_name = None;
         reader.object(|key, reader| match key {
-            "logGroupName" => reader.member("logGroupName", &mut value.log_group_name),
+            "logGroupName" => reader.member("logGroupName", &mut this.log_group_name),
             "logGroupIdentifier" => {
-                reader.member("logGroupIdentifier", &mut value.log_group_identifier)
+                reader.member("logGroupIdentifier", &mut this.log_group_identifier)
             }
             "logStreamName" => reader.member("logStreamName", &mut log_stream_name),
-            "startTime" => reader.member("startTime", &mut value.start_time),
-            "endTime" => reader.member("endTime", &mut value.end_time),
-            "nextToken" => reader.member("nextToken", &mut value.next_token),
-            "limit" => reader.member("limit", &mut value.limit),
-            "startFromHead" => reader.member("startFromHead", &mut value.start_from_head),
-            "unmask" => reader.member("unmask", &mut value.unmask),
+            "startTime" => reader.member("startTime", &mut this.start_time),
+            "endTime" => reader.member("endTime", &mut this.end_time),
+            "nextToken" => reader.member("nextToken", &mut this.next_token),
+            "limit" => reader.member("limit", &mut this.limit),
+            "startFromHead" => reader.member("startFromHead", &mut this.start_from_head),
+            "unmask" => reader.member("unmask", &mut this.unmask),
             _ => reader.skip(),
         })?;
-        reader.require("logStreamName", &mut value.log_stream_name, log_stream_name);
-        Ok(value)
+        reader.require("logStreamName", &mut this.log_stream_name, log_stream_name);
+        Ok(this)
     }
 }
 
@@ -483,16 +483,16 @@ impl ToJson for GetLogEventsInput {
 
 impl FromJson for GetLogEventsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "events" => reader.member("events", &mut value.events),
-            "nextForwardToken" => reader.member("nextForwardToken", &mut value.next_forward_token),
+            "events" => reader.member("events", &mut this.events),
+            "nextForwardToken" => reader.member("nextForwardToken", &mut this.next_forward_token),
             "nextBackwardToken" => {
-                reader.member("nextBackwardToken", &mut value.next_backward_token)
+                reader.member("nextBackwardToken", &mut this.next_backward_token)
             }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -508,7 +508,7 @@ impl ToJson for GetLogEventsOutput {
 
 impl FromJson for InputLogEvent {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut timestamp = None;
         let mut message = None;
         reader.object(|key, reader| match key {
@@ -516,9 +516,9 @@ impl FromJson for InputLogEvent {
             "message" => reader.member("message", &mut message),
             _ => reader.skip(),
         })?;
-        reader.require("timestamp", &mut value.timestamp, timestamp);
-        reader.require("message", &mut value.message, message);
-        Ok(value)
+        reader.require("timestamp", &mut this.timestamp, timestamp);
+        reader.require("message", &mut this.message, message);
+        Ok(this)
     }
 }
 
@@ -533,39 +533,39 @@ impl ToJson for InputLogEvent {
 
 impl FromJson for LogGroup {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logGroupName" => reader.member("logGroupName", &mut value.log_group_name),
-            "creationTime" => reader.member("creationTime", &mut value.creation_time),
-            "retentionInDays" => reader.member("retentionInDays", &mut value.retention_in_days),
+            "logGroupName" => reader.member("logGroupName", &mut this.log_group_name),
+            "creationTime" => reader.member("creationTime", &mut this.creation_time),
+            "retentionInDays" => reader.member("retentionInDays", &mut this.retention_in_days),
             "metricFilterCount" => {
-                reader.member("metricFilterCount", &mut value.metric_filter_count)
+                reader.member("metricFilterCount", &mut this.metric_filter_count)
             }
-            "arn" => reader.member("arn", &mut value.arn),
-            "storedBytes" => reader.member("storedBytes", &mut value.stored_bytes),
-            "kmsKeyId" => reader.member("kmsKeyId", &mut value.kms_key_id),
+            "arn" => reader.member("arn", &mut this.arn),
+            "storedBytes" => reader.member("storedBytes", &mut this.stored_bytes),
+            "kmsKeyId" => reader.member("kmsKeyId", &mut this.kms_key_id),
             "dataProtectionStatus" => {
-                reader.member("dataProtectionStatus", &mut value.data_protection_status)
+                reader.member("dataProtectionStatus", &mut this.data_protection_status)
             }
             "inheritedProperties" => {
-                reader.member("inheritedProperties", &mut value.inherited_properties)
+                reader.member("inheritedProperties", &mut this.inherited_properties)
             }
-            "logGroupClass" => reader.member("logGroupClass", &mut value.log_group_class),
-            "logGroupArn" => reader.member("logGroupArn", &mut value.log_group_arn),
+            "logGroupClass" => reader.member("logGroupClass", &mut this.log_group_class),
+            "logGroupArn" => reader.member("logGroupArn", &mut this.log_group_arn),
             "deletionProtectionEnabled" => reader.member(
                 "deletionProtectionEnabled",
-                &mut value.deletion_protection_enabled,
+                &mut this.deletion_protection_enabled,
             ),
             "bearerTokenAuthenticationEnabled" => reader.member(
                 "bearerTokenAuthenticationEnabled",
-                &mut value.bearer_token_authentication_enabled,
+                &mut this.bearer_token_authentication_enabled,
             ),
             "retentionPolicyName" => {
-                reader.member("retentionPolicyName", &mut value.retention_policy_name)
+                reader.member("retentionPolicyName", &mut this.retention_policy_name)
             }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -598,27 +598,27 @@ impl ToJson for LogGroup {
 
 impl FromJson for LogStream {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logStreamName" => reader.member("logStreamName", &mut value.log_stream_name),
-            "creationTime" => reader.member("creationTime", &mut value.creation_time),
+            "logStreamName" => reader.member("logStreamName", &mut this.log_stream_name),
+            "creationTime" => reader.member("creationTime", &mut this.creation_time),
             "firstEventTimestamp" => {
-                reader.member("firstEventTimestamp", &mut value.first_event_timestamp)
+                reader.member("firstEventTimestamp", &mut this.first_event_timestamp)
             }
             "lastEventTimestamp" => {
-                reader.member("lastEventTimestamp", &mut value.last_event_timestamp)
+                reader.member("lastEventTimestamp", &mut this.last_event_timestamp)
             }
             "lastIngestionTime" => {
-                reader.member("lastIngestionTime", &mut value.last_ingestion_time)
+                reader.member("lastIngestionTime", &mut this.last_ingestion_time)
             }
             "uploadSequenceToken" => {
-                reader.member("uploadSequenceToken", &mut value.upload_sequence_token)
+                reader.member("uploadSequenceToken", &mut this.upload_sequence_token)
             }
-            "arn" => reader.member("arn", &mut value.arn),
-            "storedBytes" => reader.member("storedBytes", &mut value.stored_bytes),
+            "arn" => reader.member("arn", &mut this.arn),
+            "storedBytes" => reader.member("storedBytes", &mut this.stored_bytes),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -639,14 +639,14 @@ impl ToJson for LogStream {
 
 impl FromJson for OutputLogEvent {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "timestamp" => reader.member("timestamp", &mut value.timestamp),
-            "message" => reader.member("message", &mut value.message),
-            "ingestionTime" => reader.member("ingestionTime", &mut value.ingestion_time),
+            "timestamp" => reader.member("timestamp", &mut this.timestamp),
+            "message" => reader.member("message", &mut this.message),
+            "ingestionTime" => reader.member("ingestionTime", &mut this.ingestion_time),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -662,7 +662,7 @@ impl ToJson for OutputLogEvent {
 
 impl FromJson for PutLogEventsInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_group_name = None;
         let mut log_stream_name = None;
         let mut log_events = None;
@@ -670,14 +670,14 @@ impl FromJson for PutLogEventsInput {
             "logGroupName" => reader.member("logGroupName", &mut log_group_name),
             "logStreamName" => reader.member("logStreamName", &mut log_stream_name),
             "logEvents" => reader.member("logEvents", &mut log_events),
-            "sequenceToken" => reader.member("sequenceToken", &mut value.sequence_token),
-            "entity" => reader.member("entity", &mut value.entity),
+            "sequenceToken" => reader.member("sequenceToken", &mut this.sequence_token),
+            "entity" => reader.member("entity", &mut this.entity),
             _ => reader.skip(),
         })?;
-        reader.require("logGroupName", &mut value.log_group_name, log_group_name);
-        reader.require("logStreamName", &mut value.log_stream_name, log_stream_name);
-        reader.require("logEvents", &mut value.log_events, log_events);
-        Ok(value)
+        reader.require("logGroupName", &mut this.log_group_name, log_group_name);
+        reader.require("logStreamName", &mut this.log_stream_name, log_stream_name);
+        reader.require("logEvents", &mut this.log_events, log_events);
+        Ok(this)
     }
 }
 
@@ -695,20 +695,20 @@ impl ToJson for PutLogEventsInput {
 
 impl FromJson for PutLogEventsOutput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
             "nextSequenceToken" => {
-                reader.member("nextSequenceToken", &mut value.next_sequence_token)
+                reader.member("nextSequenceToken", &mut this.next_sequence_token)
             }
             "rejectedLogEventsInfo" => {
-                reader.member("rejectedLogEventsInfo", &mut value.rejected_log_events_info)
+                reader.member("rejectedLogEventsInfo", &mut this.rejected_log_events_info)
             }
             "rejectedEntityInfo" => {
-                reader.member("rejectedEntityInfo", &mut value.rejected_entity_info)
+                reader.member("rejectedEntityInfo", &mut this.rejected_entity_info)
             }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -724,7 +724,7 @@ impl ToJson for PutLogEventsOutput {
 
 impl FromJson for PutRetentionPolicyInput {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut log_group_name = None;
         let mut retention_in_days = None;
         reader.object(|key, reader| match key {
@@ -732,13 +732,13 @@ impl FromJson for PutRetentionPolicyInput {
             "retentionInDays" => reader.member("retentionInDays", &mut retention_in_days),
             _ => reader.skip(),
         })?;
-        reader.require("logGroupName", &mut value.log_group_name, log_group_name);
+        reader.require("logGroupName", &mut this.log_group_name, log_group_name);
         reader.require(
             "retentionInDays",
-            &mut value.retention_in_days,
+            &mut this.retention_in_days,
             retention_in_days,
         );
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -767,14 +767,14 @@ impl ToJson for PutRetentionPolicyOutput {
 
 impl FromJson for RejectedEntityInfo {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         let mut error_type = None;
         reader.object(|key, reader| match key {
             "errorType" => reader.member("errorType", &mut error_type),
             _ => reader.skip(),
         })?;
-        reader.require("errorType", &mut value.error_type, error_type);
-        Ok(value)
+        reader.require("errorType", &mut this.error_type, error_type);
+        Ok(this)
     }
 }
 
@@ -788,23 +788,23 @@ impl ToJson for RejectedEntityInfo {
 
 impl FromJson for RejectedLogEventsInfo {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
             "tooNewLogEventStartIndex" => reader.member(
                 "tooNewLogEventStartIndex",
-                &mut value.too_new_log_event_start_index,
+                &mut this.too_new_log_event_start_index,
             ),
             "tooOldLogEventEndIndex" => reader.member(
                 "tooOldLogEventEndIndex",
-                &mut value.too_old_log_event_end_index,
+                &mut this.too_old_log_event_end_index,
             ),
             "expiredLogEventEndIndex" => reader.member(
                 "expiredLogEventEndIndex",
-                &mut value.expired_log_event_end_index,
+                &mut this.expired_log_event_end_index,
             ),
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 
@@ -823,15 +823,15 @@ impl ToJson for RejectedLogEventsInfo {
 
 impl FromJson for SearchedLogStream {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut value = Self::default();
+        let mut this = Self::default();
         reader.object(|key, reader| match key {
-            "logStreamName" => reader.member("logStreamName", &mut value.log_stream_name),
+            "logStreamName" => reader.member("logStreamName", &mut this.log_stream_name),
             "searchedCompletely" => {
-                reader.member("searchedCompletely", &mut value.searched_completely)
+                reader.member("searchedCompletely", &mut this.searched_completely)
             }
             _ => reader.skip(),
         })?;
-        Ok(value)
+        Ok(this)
     }
 }
 

@@ -31,6 +31,7 @@ impl Operation for CreateLogGroup {
     ];
     type Input = CreateLogGroupInput;
     type Output = CreateLogGroupOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -68,6 +69,7 @@ impl Operation for CreateLogStream {
     ];
     type Input = CreateLogStreamInput;
     type Output = CreateLogStreamOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -106,6 +108,7 @@ impl Operation for DeleteLogGroup {
     ];
     type Input = DeleteLogGroupInput;
     type Output = DeleteLogGroupOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -144,6 +147,7 @@ impl Operation for DeleteLogStream {
     ];
     type Input = DeleteLogStreamInput;
     type Output = DeleteLogStreamOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -181,6 +185,7 @@ impl Operation for DeleteRetentionPolicy {
     ];
     type Input = DeleteRetentionPolicyInput;
     type Output = DeleteRetentionPolicyOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -214,6 +219,7 @@ impl Operation for DescribeLogGroups {
         &[&error::INVALID_PARAMETER, &error::SERVICE_UNAVAILABLE];
     type Input = DescribeLogGroupsInput;
     type Output = DescribeLogGroupsOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -250,6 +256,7 @@ impl Operation for DescribeLogStreams {
     ];
     type Input = DescribeLogStreamsInput;
     type Output = DescribeLogStreamsOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -286,6 +293,7 @@ impl Operation for FilterLogEvents {
     ];
     type Input = FilterLogEventsInput;
     type Output = FilterLogEventsOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -322,6 +330,7 @@ impl Operation for GetLogEvents {
     ];
     type Input = GetLogEventsInput;
     type Output = GetLogEventsOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -361,6 +370,7 @@ impl Operation for PutLogEvents {
     ];
     type Input = PutLogEventsInput;
     type Output = PutLogEventsOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)
@@ -398,6 +408,7 @@ impl Operation for PutRetentionPolicy {
     ];
     type Input = PutRetentionPolicyInput;
     type Output = PutRetentionPolicyOutput;
+    type Body = Bytes;
 
     fn decode(_: &request::Parts, body: Bytes) -> Result<Self::Input, DecodeError> {
         aws_json::decode(&body)

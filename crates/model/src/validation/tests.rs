@@ -1,6 +1,6 @@
 use super::*;
 use crate::lambda::{Architecture, VpcConfig};
-use crate::{lambda, logs};
+use crate::{application_autoscaling, cloudwatch, lambda, logs};
 
 static NAME: Constraint = Constraint {
     size: Size::Length {
@@ -22,7 +22,13 @@ fn violations(check: impl FnOnce(&mut Validator)) -> String {
 
 #[test]
 fn every_pattern_compiles() {
-    let patterns = [lambda::PATTERNS, logs::PATTERNS].concat();
+    let patterns = [
+        application_autoscaling::PATTERNS,
+        cloudwatch::PATTERNS,
+        lambda::PATTERNS,
+        logs::PATTERNS,
+    ]
+    .concat();
     assert!(patterns.len() > 30);
     for pattern in patterns {
         assert!(pattern.is_valid(), "{pattern:?}");

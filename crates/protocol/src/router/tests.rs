@@ -257,7 +257,7 @@ fn oversized_bodies_get_the_error_of_their_operation() {
 fn rows_that_a_table_lacks_are_told() {
     let unserved = router().unserved();
     assert!(unserved.contains(&"CreateFunction") && unserved.contains(&"PutLogEvents"));
-    assert!(!unserved.contains(&"Invoke") && !unserved.contains(&"CreateEventSourceMapping"));
+    assert!(!unserved.contains(&"Invoke") && !unserved.contains(&"CreateCapacityProvider"));
 }
 
 #[test]

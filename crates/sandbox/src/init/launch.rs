@@ -1,5 +1,6 @@
 //! Starting a program as the function's user.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -8,6 +9,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::{Gid, Uid};
 
+use super::stub::{Order, Task};
 use super::{Init, drop_capabilities};
 use crate::sys::{self, Fork};
 use crate::wire::{Doing, Failure, Spawn};
@@ -36,8 +38,7 @@ impl From<Failure> for Refused {
 
 /// What is done between `fork` and `exec`, in order.
 const STEPS: &[&str] = &[
-    "join the cgroups",
-    "start a session",
+    "take its post",
     "place descriptors",
     "set resource limits",
     "become the function's user",
@@ -46,22 +47,43 @@ const STEPS: &[&str] = &[
     "install the system call filter",
     "execute the program",
 ];
-const EXECUTE: usize = 8;
-const CHANGE_DIR: usize = 6;
+const EXECUTE: usize = 7;
+const CHANGE_DIR: usize = 5;
 
 /// Starts the program; returns once it has been executed, or could not be.
-pub fn launch(init: &Init<'_>, spawn: Spawn, fds: Vec<OwnedFd>) -> Result<(Pid, OwnedFd), Refused> {
+pub fn launch(
+    init: &mut Init<'_>,
+    spawn: Spawn,
+    fds: Vec<OwnedFd>,
+) -> Result<(Pid, OwnedFd), Refused> {
     if fds.len() != spawn.fds.len() + 2 {
         return Err(Failure::new("take descriptors", &io::ErrorKind::InvalidData.into()).into());
     }
-    let image = Image::new(&spawn).doing(|| format!("start {}", spawn.program))?;
+    // What cannot be executed at all need not be sent.
+    Image::new(&spawn).doing(|| format!("start {}", spawn.program))?;
     let (result, report) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "create a pipe".into())?;
-    let group = init.cell.function.as_ref().map(AsFd::as_fd);
-    // SAFETY: init has one thread, being a copy of the spawner.
-    let forked = unsafe { sys::fork(0, group, None) }.doing(|| "create a process".into())?;
-    let Fork::Parent { pid, pidfd } = forked else {
-        image.run(init, fds, report)
+    let order = Order {
+        pids_max: init.pids_max,
+        task: Task::Spawn(Cow::Borrowed(&spawn)),
+    };
+    let with_report: Vec<_> = std::iter::once(&report)
+        .chain(&fds)
+        .map(AsFd::as_fd)
+        .collect();
+    let waiting = init.stub.take();
+    let ordered = waiting.map(|stub| stub.order(&order, &with_report));
+    let (pid, pidfd) = match ordered {
+        Some(Ok(ordered)) => ordered,
+        _ => {
+            let group = init.cell.function.as_ref().map(AsFd::as_fd);
+            // SAFETY: init has one thread, being a copy of the spawner.
+            let forked = unsafe { sys::fork(0, group, None) };
+            match forked.doing(|| "create a process".into())? {
+                Fork::Parent { pid, pidfd } => (pid, pidfd),
+                Fork::Child => run(init, &spawn, fds, report, Post::Ahead),
+            }
+        }
     };
     drop((report, fds));
     let mut answer = Vec::new();
@@ -82,6 +104,44 @@ pub fn launch(init: &Init<'_>, spawn: Spawn, fds: Vec<OwnedFd>) -> Result<(Pid, 
         exec: step == EXECUTE || step == CHANGE_DIR,
         failure,
     })
+}
+
+/// Whether the process has gone through [`take_post`] already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Post {
+    Ahead,
+    Taken,
+}
+
+/// Becomes the program, in a process that has taken its post. The first descriptor is for the
+/// report.
+pub fn become_program(init: &Init<'_>, spawn: &Spawn, mut fds: Vec<OwnedFd>) -> ! {
+    if fds.is_empty() {
+        sys::exit_now(127);
+    }
+    let report = fds.remove(0);
+    run(init, spawn, fds, report, Post::Taken)
+}
+
+/// In the new process. Never returns: either the program runs, or the report says why not.
+fn run(init: &Init<'_>, spawn: &Spawn, fds: Vec<OwnedFd>, report: OwnedFd, post: Post) -> ! {
+    let Ok(report) = sys::duplicate_above(report.as_fd(), PARKING) else {
+        sys::exit_now(127)
+    };
+    let (step, err) = match Image::new(spawn) {
+        Err(err) => (EXECUTE, err),
+        Ok(image) => match image.confine(init, fds, &report, post) {
+            Err(failed) => failed,
+            Ok(()) => (
+                EXECUTE,
+                sys::execute(&image.program, &image.args, &image.env),
+            ),
+        },
+    };
+    let mut answer = vec![u8::try_from(step).unwrap_or(u8::MAX)];
+    answer.extend(err.raw_os_error().unwrap_or(libc::EINVAL).to_le_bytes());
+    let _ = std::fs::File::from(report).write_all(&answer);
+    sys::exit_now(127)
 }
 
 /// A program with its arguments in the form the kernel takes.
@@ -115,27 +175,13 @@ impl Image {
         })
     }
 
-    /// In the new process. Never returns: either the program runs, or the report says why not.
-    fn run(&self, init: &Init<'_>, fds: Vec<OwnedFd>, report: OwnedFd) -> ! {
-        let Ok(report) = sys::duplicate_above(report.as_fd(), PARKING) else {
-            sys::exit_now(127)
-        };
-        let (step, err) = match self.confine(init, fds, &report) {
-            Err(failed) => failed,
-            Ok(()) => (EXECUTE, sys::execute(&self.program, &self.args, &self.env)),
-        };
-        let mut answer = vec![u8::try_from(step).unwrap_or(u8::MAX)];
-        answer.extend(err.raw_os_error().unwrap_or(0).to_le_bytes());
-        let _ = std::fs::File::from(report).write_all(&answer);
-        sys::exit_now(127)
-    }
-
     /// Turns this copy of init into a process that may run foreign code.
     fn confine(
         &self,
         init: &Init<'_>,
         fds: Vec<OwnedFd>,
         report: &OwnedFd,
+        post: Post,
     ) -> Result<(), (usize, io::Error)> {
         fn at<T, E: Into<io::Error>>(
             step: usize,
@@ -143,18 +189,23 @@ impl Image {
         ) -> Result<T, (usize, io::Error)> {
             result.map_err(|err| (step, err.into()))
         }
-        at(0, join_cgroups(init))?;
-        at(1, rustix::process::setsid())?;
-        at(2, self.place(fds, report))?;
-        at(3, limit_resources(init.pids_max))?;
+        if post == Post::Ahead {
+            at(0, take_post(init))?;
+            at(2, limit_processes(init.pids_max))?;
+        }
+        at(1, self.place(fds, report))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         sys::reset_signals();
-        at(4, become_function(init))?;
-        at(5, drop_capabilities())?;
+        at(3, become_function(init))?;
+        at(4, drop_capabilities())?;
         // As the function's user, who must be allowed to enter it.
         at(CHANGE_DIR, rustix::process::chdir(&*self.cwd))?;
-        if let Some(filter) = &init.shared.filter {
-            at(7, sys::seccomp(filter))?;
+        if let Some(filters) = &init.shared.filters {
+            let filter = match post {
+                Post::Ahead => &filters.whole,
+                Post::Taken => &filters.late,
+            };
+            at(6, sys::seccomp(filter))?;
         }
         Ok(())
     }
@@ -183,7 +234,26 @@ impl Image {
     }
 }
 
-pub(super) fn join_cgroups(init: &Init<'_>) -> io::Result<()> {
+/// What is the same for every process of a function, whatever it is to become.
+pub(super) fn take_post(init: &Init<'_>) -> io::Result<()> {
+    join_cgroups(init)?;
+    rustix::process::setsid()?;
+    for (resource, most) in [
+        (Resource::Nofile, OPEN_FILES),
+        // Not 0: the kernel would still hand the dump to a program on the host, if it is set up
+        // that way, and 1 is the one value that keeps it from doing so.
+        (Resource::Core, 1),
+        (Resource::Memlock, 8 << 20),
+        (Resource::Rtprio, 0),
+        (Resource::Nice, 0),
+        (Resource::Msgqueue, 819_200),
+    ] {
+        limit(resource, most)?;
+    }
+    Ok(())
+}
+
+fn join_cgroups(init: &Init<'_>) -> io::Result<()> {
     for tasks in &init.cell.join {
         rustix::io::write(tasks, b"0")?;
     }
@@ -193,34 +263,19 @@ pub(super) fn join_cgroups(init: &Init<'_>) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn limit_resources(pids_max: u32) -> io::Result<()> {
-    let processes = Some(u64::from(pids_max));
-    for (resource, most) in [
-        (Resource::Nofile, Some(OPEN_FILES)),
-        // Not 0: the kernel would still hand the dump to a program on the host, if it is set up
-        // that way, and 1 is the one value that keeps it from doing so.
-        (Resource::Core, Some(1)),
-        (Resource::Memlock, Some(8 << 20)),
-        (Resource::Nproc, processes),
-        (Resource::Rtprio, Some(0)),
-        (Resource::Nice, Some(0)),
-        (Resource::Msgqueue, Some(819_200)),
-    ] {
-        let current = rustix::process::getrlimit(resource);
-        // Raising needs a privilege that init does not have; the lower of both is in force.
-        let most = match (most, current.maximum) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        rustix::process::setrlimit(
-            resource,
-            Rlimit {
-                current: most,
-                maximum: most,
-            },
-        )?;
-    }
-    Ok(())
+pub(super) fn limit_processes(most: u32) -> io::Result<()> {
+    limit(Resource::Nproc, most.into())
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let current = rustix::process::getrlimit(resource);
+    // Raising needs a privilege that init does not have; the lower of both is in force.
+    let most = Some(current.maximum.map_or(most, |maximum| maximum.min(most)));
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    Ok(rustix::process::setrlimit(resource, limit)?)
 }
 
 fn become_function(init: &Init<'_>) -> rustix::io::Result<()> {

@@ -56,10 +56,9 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// Compiles a table; calls that are not in it fail with `otherwise`. Of several entries for one
+/// Compiles a table; to calls that are not in it happens `otherwise`. Of several entries for one
 /// call the last counts.
-pub fn compile(actions: Vec<(i64, Action)>, otherwise: i32) -> Filter {
-    let otherwise = Action::Errno(otherwise);
+pub fn compile(actions: Vec<(i64, Action)>, otherwise: Action) -> Filter {
     let table: BTreeMap<u32, Action> = actions
         .into_iter()
         .filter_map(|(number, action)| Some((u32::try_from(number).ok()?, action)))
@@ -106,12 +105,18 @@ fn search(ranges: &[(u32, &Action)], program: &mut Filter) {
         [(_, action)] => act(action, program),
         _ => {
             let (low, high) = ranges.split_at(ranges.len() / 2);
+            let mut below = Filter::new();
+            search(low, &mut below);
             // Conditional jumps reach 255 steps, unconditional ones any distance.
-            program.push(branch(JUMP_AT_LEAST, high[0].0, 0, 1));
-            let jump = program.len();
-            program.push(step(JUMP, 0));
-            search(low, program);
-            program[jump].k = u32::try_from(program.len() - jump - 1).unwrap_or(u32::MAX);
+            match u8::try_from(below.len()) {
+                Ok(distance) => program.push(branch(JUMP_AT_LEAST, high[0].0, distance, 0)),
+                Err(_) => {
+                    program.push(branch(JUMP_AT_LEAST, high[0].0, 0, 1));
+                    let distance = u32::try_from(below.len()).unwrap_or(u32::MAX);
+                    program.push(step(JUMP, distance));
+                }
+            }
+            program.extend(below);
             search(high, program);
         }
     }
@@ -216,8 +221,8 @@ mod tests {
     fn neighbouring_numbers_share_a_range() {
         let dense = (0..100).map(|number| (number, Action::Allow)).collect();
         let sparse = (0..100).map(|number| (number * 2, Action::Allow)).collect();
-        assert!(compile(dense, 38).len() < 12);
-        assert!(compile(sparse, 38).len() > 200);
+        assert!(compile(dense, Action::Errno(38)).len() < 12);
+        assert!(compile(sparse, Action::Errno(38)).len() > 200);
     }
 
     #[test]
@@ -227,7 +232,7 @@ mod tests {
             (5, Action::Errno(1)),
             (6, Action::Allow),
         ];
-        let filter = compile(actions, 38);
+        let filter = compile(actions, Action::Errno(38));
         let answer = |number| run(&filter, ARCH, number, [0; 6]);
         assert_eq!(answer(4), libc::SECCOMP_RET_ERRNO | 38);
         assert_eq!(answer(5), libc::SECCOMP_RET_ERRNO | 1);
@@ -241,7 +246,10 @@ mod tests {
             when: vec![Test::Equal(0, 7), Test::NotNull(1)],
             errno: 1,
         };
-        let filter = compile(vec![(9, Action::AllowUnless(vec![rule]))], 38);
+        let filter = compile(
+            vec![(9, Action::AllowUnless(vec![rule]))],
+            Action::Errno(38),
+        );
         let answer = |a, b| run(&filter, ARCH, 9, [a, b, 0, 0, 0, 0]);
         assert_eq!(answer(7, 0), libc::SECCOMP_RET_ALLOW);
         assert_eq!(answer(8, 1), libc::SECCOMP_RET_ALLOW);

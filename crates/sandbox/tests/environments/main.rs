@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "what a test runner is for")]
 
 mod attacks;
+mod connections;
 mod exhaustion;
 mod harness;
 mod lifecycle;
@@ -19,6 +20,7 @@ fn main() {
     harness::run(&[
         lifecycle::TESTS,
         attacks::TESTS,
+        connections::TESTS,
         exhaustion::TESTS,
         network::TESTS,
         server::TESTS,

@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::OnceLock;
 
 use crate::PAGE;
 use crate::tape::{Preamble, REGION, TRAILER};
@@ -65,11 +66,12 @@ pub fn new_time_namespace() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into()).map(drop)
 }
 
+pub const TIME_FOR_CHILDREN: &CStr = c"/proc/self/ns/time_for_children";
+
 pub fn enter_time_namespace() -> io::Result<()> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    let path = c"/proc/self/ns/time_for_children";
     // SAFETY: a C string, which the kernel reads.
-    let fd = check(unsafe { libc::open(path.as_ptr(), flags) }.into())?;
+    let fd = check(unsafe { libc::open(TIME_FOR_CHILDREN.as_ptr(), flags) }.into())?;
     let fd = RawFd::try_from(fd).unwrap_or(-1);
     // SAFETY: the call takes numbers only.
     let entered = check(unsafe { libc::setns(fd, libc::CLONE_NEWTIME) }.into());
@@ -219,14 +221,9 @@ pub unsafe fn map_tape(tape: RawFd, preamble: &Preamble) -> io::Result<()> {
 /// # Safety
 /// No code that relies on restartable sequences may run afterwards.
 pub unsafe fn forget_restartable_sequence() {
-    // Since glibc 2.35; absent in other libraries, which register nothing.
-    // SAFETY: a C string; the only thread of this process cannot race anybody.
-    let offset = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()) };
-    if offset.is_null() {
+    let Some(offset) = find_restartable_sequence() else {
         return;
-    }
-    // SAFETY: libc defines it as a ptrdiff_t that never changes.
-    let offset = unsafe { offset.cast::<isize>().read() };
+    };
     let area = thread_pointer().wrapping_add_signed(offset);
     // The length must be that of the registration. glibc's was 32 until the structure grew.
     for len in (32..=256).step_by(4) {
@@ -236,6 +233,19 @@ pub unsafe fn forget_restartable_sequence() {
             return;
         }
     }
+}
+
+/// Where it lies, from the thread pointer on. Asked for once: looking a symbol up goes through the
+/// tables of all libraries.
+pub fn find_restartable_sequence() -> Option<isize> {
+    static OFFSET: OnceLock<Option<isize>> = OnceLock::new();
+    *OFFSET.get_or_init(|| {
+        // Since glibc 2.35; absent in other libraries, which register nothing.
+        // SAFETY: a C string.
+        let offset = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()) };
+        // SAFETY: libc defines it as a ptrdiff_t that never changes.
+        (!offset.is_null()).then(|| unsafe { offset.cast::<isize>().read() })
+    })
 }
 
 /// What glibc puts before its abort handlers on x86-64.

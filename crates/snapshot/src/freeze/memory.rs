@@ -257,7 +257,11 @@ fn write(
             Content::None => continue,
             Content::All => (vec![(planned.vma.start, planned.vma.end)], Between::Zeroes),
             Content::Private if planned.vma.anonymous == 0 => continue,
-            Content::Private => private_runs(map, planned, files)?,
+            Content::Private => {
+                let (mut runs, between) = private_runs(map, planned, files)?;
+                forget_dead(planned.vma, &stacks, &mut runs);
+                (runs, between)
+            }
         };
         let read = |at, bytes: &mut [u8]| match planned.content {
             Content::All => read_memory(&tracee.memory, at, bytes),
@@ -269,6 +273,25 @@ fn write(
 }
 
 type Runs = Vec<(u64, u64)>;
+
+/// What leaf functions may use below the stack pointer without moving it.
+const RED_ZONE: u64 = 128;
+
+/// Leaves out what lies below the stack pointer: what was there has returned, and any signal may
+/// have written over it. A thaw copies stacks page by page.
+fn forget_dead(vma: &Vma, stack_pointers: &[u64], runs: &mut Runs) {
+    let inside = stack_pointers
+        .iter()
+        .filter(|pointer| (vma.start..vma.end).contains(*pointer));
+    let Some(lowest) = inside.min().filter(|_| vma.has(b"gd")) else {
+        return;
+    };
+    let live = (lowest.saturating_sub(RED_ZONE) & !(PAGE - 1)).max(vma.start);
+    runs.retain_mut(|(start, end)| {
+        *start = live.max(*start);
+        *start < *end
+    });
+}
 
 fn private_runs(
     map: &Pagemap,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::objects::number;
+use super::threads::Gate;
 use super::writer::Expect;
-use super::{Compiler, Memory, TapeError, sys};
-use crate::{Backing, Mapping, Segment, slot};
+use super::{Compiler, Memory, OWN, TapeError, sys};
+use crate::{Backing, Mapping, PAGE, Segment, WorkingSet, slot};
 
 /// Files open at a time.
 const BATCH: usize = 512;
@@ -15,6 +16,7 @@ const VECTORS: usize = 1024;
 const READ_MAX: u64 = 1 << 30;
 
 const PROT_WRITE: u64 = 2;
+const CLOEXEC: u64 = libc::O_CLOEXEC as u64;
 
 /// A piece of a mapping that is to be read into place.
 struct Read {
@@ -391,14 +393,15 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Makes pages that the clone is known to write: one call instead of a fault for each.
-    pub(super) fn populate(&mut self) {
+    /// Makes pages that the clone is known to write: one call instead of a fault for each, by
+    /// another thread.
+    pub(super) fn populate(&mut self, gate: &mut Gate) -> Result<(), TapeError> {
         let Some(working_set) = self.options.working_set else {
-            return;
+            return Ok(());
         };
         let ranges = self.writable(&working_set.written);
         if ranges.is_empty() {
-            return;
+            return Ok(());
         }
         self.tape.about("prepare pages");
         let advice = u64::from(libc::MADV_POPULATE_WRITE.cast_unsigned());
@@ -407,25 +410,71 @@ impl Compiler<'_> {
                 self.tape
                     .call(libc::SYS_madvise, &[start, len, advice], Expect::Anything);
             }
-            return;
+            return Ok(());
         }
         let pid = u64::from(self.image.pid.cast_unsigned());
-        let Ok(own) = self.table.open() else {
+        let fresh = self.table.open()?;
+        self.tape
+            .call(libc::SYS_pidfd_open, &[pid, 0], Expect::Is(number(fresh)));
+        // Where it is in nobody's way: descriptors are made while the other thread uses it.
+        let own = number(OWN);
+        self.tape.call(
+            libc::SYS_dup3,
+            &[number(fresh), own, CLOEXEC],
+            Expect::Is(own),
+        );
+        self.close(fresh);
+        self.start_helper(gate, |compiler, stream| {
+            for ranges in ranges.chunks(VECTORS) {
+                let vectors: Vec<u64> = ranges
+                    .iter()
+                    .flat_map(|(start, len)| [*start, *len])
+                    .collect();
+                let vectors = compiler.tape.words(&vectors);
+                let args = [own, vectors, ranges.len() as u64, advice, 0];
+                stream.call(libc::SYS_process_madvise, &args, Expect::Anything);
+            }
+        })
+    }
+
+    /// Makes what the clone is known to read, if nobody waits for it.
+    pub(super) fn make_readable(&mut self) {
+        let Some(working_set) = self.options.working_set.filter(|_| self.options.unhurried) else {
             return;
         };
-        self.tape
-            .call(libc::SYS_pidfd_open, &[pid, 0], Expect::Is(number(own)));
-        for ranges in ranges.chunks(VECTORS) {
-            let vectors: Vec<u64> = ranges
-                .iter()
-                .flat_map(|(start, len)| [*start, *len])
-                .collect();
-            let vectors = self.tape.words(&vectors);
-            let args = [number(own), vectors, ranges.len() as u64, advice, 0];
+        self.tape.about("prepare pages");
+        // The first range that cannot be populated would end a call for all of them.
+        let advice = u64::from(libc::MADV_POPULATE_READ.cast_unsigned());
+        for (start, len) in self.readable(working_set) {
             self.tape
-                .call(libc::SYS_process_madvise, &args, Expect::Anything);
+                .call(libc::SYS_madvise, &[start, len, advice], Expect::Anything);
         }
-        self.close(own);
+    }
+
+    /// Where the image's memory shows what a stored working set says is read, of the page file and
+    /// of other files.
+    fn readable(&self, working_set: &WorkingSet) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for mapping in &self.image.mappings {
+            if mapping.protection & libc::PROT_READ.cast_unsigned() == 0 || self.must_read(mapping)
+            {
+                continue;
+            }
+            for segment in &mapping.segments {
+                let parts = overlaps(&working_set.touched, segment.offset, segment.len);
+                ranges.extend(
+                    parts.map(|(offset, len)| (segment.start + (offset - segment.offset), len)),
+                );
+            }
+            if matches!(
+                mapping.backing,
+                Backing::Private { .. } | Backing::Shared { .. }
+            ) {
+                let len = mapping.end - mapping.start;
+                ranges.extend(overlaps(&working_set.files, mapping.start, len));
+            }
+        }
+        ranges
     }
 
     /// The parts of `ranges` that are private and may be written: only there is it right to
@@ -446,8 +495,8 @@ impl Compiler<'_> {
                 if *start >= mapping.end {
                     break;
                 }
-                let from = (*start).max(mapping.start) & !(crate::PAGE - 1);
-                let to = end.min(mapping.end) & !(crate::PAGE - 1);
+                let from = (*start).max(mapping.start) & !(PAGE - 1);
+                let to = end.min(mapping.end) & !(PAGE - 1);
                 if private && writable && from < to && !mapping.advice.grows_down {
                     result.push((from, to - from));
                 }
@@ -459,4 +508,18 @@ impl Compiler<'_> {
         }
         result
     }
+}
+
+/// The parts of `ranges` (start, length) between `start` and `start + len`, in whole pages.
+fn overlaps(
+    ranges: &[(u64, u64)],
+    start: u64,
+    len: u64,
+) -> impl Iterator<Item = (u64, u64)> + use<'_> {
+    let end = start.saturating_add(len);
+    ranges.iter().filter_map(move |(from, len)| {
+        let from_page = (*from).max(start) & !(PAGE - 1);
+        let to = from.saturating_add(*len).min(end) & !(PAGE - 1);
+        (from_page < to).then(|| (from_page, to - from_page))
+    })
 }

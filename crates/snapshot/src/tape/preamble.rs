@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TapeError;
-use crate::MappedFile;
+use crate::{MappedFile, PAGE};
 
 const MAGIC: &[u8; 8] = b"firntape";
 /// Magic, length of the preamble, at the very end of the file.
@@ -39,6 +39,31 @@ impl Preamble {
         tape.extend(MAGIC);
         tape.extend((bytes.len() as u64).to_le_bytes());
         Ok(())
+    }
+
+    /// A file with nothing but a preamble, of the size that they usually have.
+    pub fn sample() -> std::io::Result<Vec<u8>> {
+        let file = MappedFile {
+            path: b"/var/task/none/x86_64-linux-gnu/libsample.so.1.2.3".to_vec(),
+            writable: false,
+            size: 1 << 20,
+            modified_ns: 1 << 60,
+        };
+        let sample = Self {
+            pid: 2,
+            base: 1 << 25,
+            len: PAGE,
+            writable_len: PAGE,
+            entry: 1 << 25,
+            monotonic_ns: 1 << 50,
+            boottime_ns: 1 << 50,
+            special: vec![(0, PAGE, 1 << 25); 3],
+            files: vec![file; 40],
+            userfault: false,
+        };
+        let mut bytes = Vec::new();
+        sample.append(&mut bytes).map_err(std::io::Error::other)?;
+        Ok(bytes)
     }
 
     /// Where the preamble is, from a file's length and its last bytes.

@@ -56,18 +56,26 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn start_threads(&mut self) -> Result<Gate, TapeError> {
-        let image = self.image;
-        let (main, others) = image
-            .threads
-            .split_first()
-            .ok_or(TapeError::Image("no threads"))?;
-        let gate = Gate {
+    pub(super) fn make_gate(&mut self) -> Result<Gate, TapeError> {
+        let (main, others) = self.main_and_others()?;
+        Ok(Gate {
             arrived: self.tape.word(0)?,
             threads: u32::try_from(others.len()).map_err(|_| TapeError::TooLarge)?,
             open: self.tape.word(0)?,
             frame: self.frame(main)?,
-        };
+        })
+    }
+
+    fn main_and_others<'i>(&self) -> Result<(&'i Thread, &'i [Thread]), TapeError>
+    where
+        Self: 'i,
+    {
+        let threads = self.image.threads.split_first();
+        threads.ok_or(TapeError::Image("no threads"))
+    }
+
+    pub(super) fn start_threads(&mut self, gate: &Gate) -> Result<(), TapeError> {
+        let (main, others) = self.main_and_others()?;
         self.tape.about("set the main thread up");
         let mut stream = std::mem::take(&mut self.tape.main);
         let fs = register(main, FS_BASE)?;
@@ -79,9 +87,37 @@ impl Compiler<'_> {
         self.tape.main = stream;
         self.register_membarrier();
         for thread in others {
-            self.start_thread(thread, &gate)?;
+            self.start_thread(thread, gate)?;
         }
-        Ok(gate)
+        Ok(())
+    }
+
+    /// A thread that prepares pages while the main one goes on, and ends. It has arrived when it is
+    /// done, so that nothing of it is left when the image's code runs.
+    pub(super) fn start_helper(
+        &mut self,
+        gate: &mut Gate,
+        advice: impl FnOnce(&mut Self, &mut Stream),
+    ) -> Result<(), TapeError> {
+        // The highest that any kernel has and the image has not: low ones belong to other processes.
+        let taken = |id: &i32| self.image.threads.iter().any(|thread| thread.tid == *id);
+        let id = (2..32_768).rev().find(|id| !taken(id));
+        let id = id.ok_or(TapeError::TooLarge)?;
+        let all = gate.threads.checked_add(1).ok_or(TapeError::TooLarge)?;
+        gate.threads = all;
+        self.tape.about("prepare pages");
+        let mut stream = Stream::default();
+        if self.options.confinement.is_some() {
+            let (header, none) = capabilities(&mut self.tape, 0);
+            stream.call(libc::SYS_capset, &[header, none], Expect::Is(0));
+        }
+        advice(self, &mut stream);
+        stream.step(Step::Arrive {
+            word: gate.arrived,
+            all,
+        });
+        stream.call(libc::SYS_exit, &[0], Expect::Anything);
+        self.clone_thread(stream, id, 0, None)
     }
 
     /// Whole-process barriers that code of the image relies on. Registering is cheap while there
@@ -114,19 +150,32 @@ impl Compiler<'_> {
         stream.step(Step::Wait { word: gate.open });
         let frame = self.frame(thread)?;
         stream.step(Step::Return { frame });
+        let local = register(thread, FS_BASE)?;
+        self.clone_thread(stream, thread.tid, thread.clear_tid, Some(local))
+    }
 
+    /// Makes the thread with this id that plays these entries.
+    fn clone_thread(
+        &mut self,
+        stream: Stream,
+        id: i32,
+        clear_tid: u64,
+        local: Option<u64>,
+    ) -> Result<(), TapeError> {
         let slot = self.tape.stream(stream);
         let mut flags = libc::CLONE_VM
             | libc::CLONE_FS
             | libc::CLONE_FILES
             | libc::CLONE_SIGHAND
             | libc::CLONE_THREAD
-            | libc::CLONE_SYSVSEM
-            | libc::CLONE_SETTLS;
-        if thread.clear_tid != 0 {
+            | libc::CLONE_SYSVSEM;
+        if local.is_some() {
+            flags |= libc::CLONE_SETTLS;
+        }
+        if clear_tid != 0 {
             flags |= libc::CLONE_CHILD_CLEARTID;
         }
-        let mut ids = thread.tid.to_le_bytes().to_vec();
+        let mut ids = id.to_le_bytes().to_vec();
         ids.resize(8, 0);
         let ids = self.tape.constant(&ids, 8);
         // The new thread's stack pointer is at the slot, from which it learns what it is to play.
@@ -134,19 +183,19 @@ impl Compiler<'_> {
         let arguments = self.tape.words(&[
             number(flags),
             0,
-            thread.clear_tid,
+            clear_tid,
             0,
             0,
             slot - STACK,
             STACK,
-            register(thread, FS_BASE)?,
+            local.unwrap_or(0),
             ids,
             1,
             0,
         ]);
         let args = [arguments, 88];
         self.tape
-            .call(libc::SYS_clone3, &args, Expect::Is(number(thread.tid)));
+            .call(libc::SYS_clone3, &args, Expect::Is(number(id)));
         Ok(())
     }
 

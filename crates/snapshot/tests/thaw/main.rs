@@ -41,6 +41,7 @@ const TESTS: &[Test] = &[
         "python::a_hundred_clones_leave_nothing",
         python::a_hundred_clones_leave_nothing,
     ),
+    ("python::pages_are_prepared", python::pages_are_prepared),
     ("python::pages_come_late", python::pages_come_late),
     ("node::works_on", node::works_on),
     ("java::works_on", java::works_on),

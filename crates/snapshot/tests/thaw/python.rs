@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use snapshot::{CompileOptions, Memory, Pager, PagerEvent, compile};
+use snapshot::{CompileOptions, Memory, Pager, PagerEvent, compile, scan};
 
 use crate::cage::{Cage, Job, Peer, page_file};
 use crate::programs::Program;
@@ -513,6 +513,50 @@ pub fn a_hundred_clones_leave_nothing() -> Result<()> {
         ensure!(cage.wait()? == 0);
     }
     ensure!(open()? == before);
+    Ok(())
+}
+
+/// What an earlier clone touched is there when the next one begins, and nothing else has changed.
+pub fn pages_are_prepared() -> Result<()> {
+    let setup = "import os, resource\n\
+                 data = [{'n': i} for i in range(20000)]\n\
+                 def work():\n \
+                 faults = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt\n \
+                 for d in data[::100]: d['m'] = str(d['n'])\n \
+                 return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - faults\n\
+                 def things(): return len(os.listdir('/proc/self/task')), \
+                 sorted(os.listdir('/proc/self/fd'), key=int)";
+    let program = python(setup)?;
+    let clone = |working_set, unhurried| -> Result<(Cage, Peer)> {
+        let options = CompileOptions {
+            memory: Memory::Shared,
+            working_set,
+            unhurried,
+            confinement: Some(confinement()),
+            ..CompileOptions::default()
+        };
+        let tape = compile(&program.image, &options)?;
+        program.thaw(&tape)
+    };
+    let (cage, mut peer) = clone(None, false)?;
+    let things = peer.ask("things()")?;
+    ensure!(things.starts_with("(1, "), "{things}");
+    let unprepared: u64 = peer.ask("work()")?.parse()?;
+    let set = scan(cage.host_pid, &program.image)?;
+    ensure!(!set.written.is_empty() && !set.touched.is_empty() && !set.files.is_empty());
+    drop((cage, peer));
+    for unhurried in [false, true] {
+        for _ in 0..20 {
+            let (_cage, mut peer) = clone(Some(&set), unhurried)?;
+            expect(&mut peer, "things()", &things)?;
+            let faults: u64 = peer.ask("work()")?.parse()?;
+            ensure!(
+                faults < unprepared / 2,
+                "{faults} faults, {unprepared} unprepared"
+            );
+            expect(&mut peer, "sum(len(d) for d in data)", "20200")?;
+        }
+    }
     Ok(())
 }
 

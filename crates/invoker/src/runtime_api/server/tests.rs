@@ -93,6 +93,14 @@ async fn served(
         limits: LIMITS,
         credentials: Some(credentials),
         replay,
+        extensions: Arc::default(),
+        telemetry: Arc::new(Telemetry::off(clock::Clock::system())),
+        about: About {
+            name: "f".into(),
+            version: "7".into(),
+            handler: "app.handler".into(),
+            account: "000000000000".into(),
+        },
     };
     let mut server = JoinSet::new();
     server.spawn(serve(listener, Arc::clone(&exchange), service));
@@ -461,16 +469,22 @@ async fn paths_of_other_apis_get_typed_answers() {
         (
             "PUT",
             "/2022-07-01/telemetry",
-            202,
-            "Telemetry.NotSupported",
+            403,
+            "Extension.MissingExtensionIdentifier",
         ),
-        ("PUT", "/2020-08-15/logs", 202, "Logs.NotSupported"),
+        (
+            "PUT",
+            "/2020-08-15/logs",
+            403,
+            "Extension.MissingExtensionIdentifier",
+        ),
         (
             "POST",
             "/2020-01-01/extension/register",
-            501,
-            "Extension.NotSupported",
+            403,
+            "Extension.InvalidExtensionName",
         ),
+        ("GET", "/2020-01-01/extension/register", 405, ""),
         ("GET", "/2018-06-01/runtime/restore/next", 404, "404 page"),
         ("POST", "/2018-06-01/runtime/restore/error", 404, "404 page"),
         (
@@ -940,4 +954,74 @@ async fn connection_after_the_quiet_moment_is_noticed_in_the_end() {
     let quiet = fixture.exchange.quiet().await;
     drop((fixture.connect().await, runtime));
     assert!(!fixture.exchange.was_quiet_since(quiet).await);
+}
+
+#[tokio::test]
+async fn extension_registers_and_is_told_of_its_function() {
+    let fixture = fixture().await;
+    let mut extension = fixture.connect().await;
+    let path = "/2020-01-01/extension/register";
+    let headers = [
+        ("Lambda-Extension-Name", "inside"),
+        ("Lambda-Extension-Accept-Feature", "accountId"),
+    ];
+    let registered = extension
+        .call("POST", path, &headers, b"{\"events\":[\"INVOKE\"]}")
+        .await;
+    assert_eq!(registered.status, 200, "{}", registered.body);
+    assert_eq!(
+        registered.body,
+        r#"{"accountId":"000000000000","functionName":"f","functionVersion":"7","handler":"app.handler"}"#
+    );
+    let id = registered
+        .head
+        .lines()
+        .find_map(|line| line.strip_prefix("lambda-extension-identifier: "))
+        .unwrap();
+    // Telemetry is off in this environment.
+    let subscribed = extension
+        .call(
+            "PUT",
+            "/2022-07-01/telemetry",
+            &[("Lambda-Extension-Identifier", id)],
+            b"{}",
+        )
+        .await;
+    assert_eq!(subscribed.status, 403);
+    assert!(subscribed.body.contains("Telemetry.SubscriptionClosed"));
+    for (headers, body, error_type) in [
+        (
+            &headers[..],
+            "{\"events\":[]}",
+            "Extension.InvalidExtensionState",
+        ),
+        (&headers[..], "nonsense", "InvalidRequestFormat"),
+        (
+            &headers[..],
+            "{\"events\":[\"FOO\"]}",
+            "Extension.InvalidEventType",
+        ),
+        (
+            &headers[..],
+            "{\"configurationKeys\":[\"a\"]}",
+            "InvalidRequestFormat",
+        ),
+        (&headers[1..], "{}", "Extension.InvalidExtensionName"),
+    ] {
+        let refused = extension.call("POST", path, headers, body.as_bytes()).await;
+        assert_eq!(refused.status, 403);
+        assert!(refused.body.contains(error_type), "{}", refused.body);
+    }
+}
+
+#[tokio::test]
+async fn huge_registration_is_refused_before_it_is_read() {
+    let fixture = fixture().await;
+    let mut extension = fixture.connect().await;
+    let headers = [("Lambda-Extension-Name", "inside")];
+    let body = vec![b' '; 300 * 1024];
+    let refused = extension
+        .call("POST", "/2020-01-01/extension/register", &headers, &body)
+        .await;
+    assert_eq!(refused.status, 413, "{}", refused.body);
 }
