@@ -27,6 +27,11 @@ TRACED_ACCOUNT = "000000000000"
 REGION = "us-east-1"
 PLACEHOLDER = re.compile(r"<([A-Za-z_-][\w-]*)(?::(\d+))?>")
 FIXED = {"region": REGION, "partition": "aws"}
+# How the tests masked values whose mask is not the member's name.
+MASKS = {"FunctionUrl": "lambda-url"}
+# Cases that need updates to take a while, as they do on AWS, and how such a server is started.
+SLOW = ("lambda_/test_lambda_api.py::TestLambdaFunction::test_lambda_concurrent_code_updates",)
+SLOWLY = {"FIRN_LAMBDA_SETTLE_DELAY_MS": "1000"}
 WAITED_FOR = ("GetFunction", "GetFunctionConfiguration")
 
 
@@ -81,6 +86,12 @@ def is_time(value: Any) -> bool:
 
 
 def differences(expected: Any, actual: Any, bindings: Bindings, path: str = "$", key: str = "") -> Iterator[str]:
+    if isinstance(expected, (dict, list)) and isinstance(actual, str):
+        # JSON inside strings, such as policies, is recorded parsed.
+        try:
+            actual = json.loads(actual)
+        except ValueError:
+            pass
     if isinstance(expected, dict) and isinstance(actual, dict):
         for name in sorted(expected.keys() | actual.keys()):
             where = f"{path}.{name}"
@@ -97,7 +108,7 @@ def differences(expected: Any, actual: Any, bindings: Bindings, path: str = "$",
             yield from differences(one, other, bindings, f"{path}[{n}]", key)
     elif isinstance(expected, str) and expected in ("date", "timestamp", "datetime") and is_time(actual):
         return
-    elif isinstance(expected, str) and expected == kebab(key) and isinstance(actual, (str, int)):
+    elif isinstance(expected, str) and expected == MASKS.get(key, kebab(key)) and isinstance(actual, (str, int)):
         return
     elif isinstance(expected, str) and isinstance(actual, (str, int, float)) and not isinstance(actual, bool):
         expanded = re.sub(r"<(\w):len\((\d+)\)>", lambda m: m.group(1) * int(m.group(2)), expected)
@@ -117,6 +128,8 @@ class Answer:
     content: dict
     key: str | None = None
     refusal: str | None = None
+    # By how much the account's code has grown since it was last asked for.
+    growth: int | None = None
 
     def forms(self) -> Iterator[Any]:
         """The shapes in which the recording tests kept an answer."""
@@ -129,6 +142,11 @@ class Answer:
             yield self.content["Error"]
             if counted := validation_errors(self.content["Error"]):
                 yield counted
+        if self.operation == "ListCodeSigningConfigs":
+            # The account had others, so the test kept the one it had made.
+            yield from self.content.get("CodeSigningConfigs", [])
+        if self.growth is not None:
+            yield self.growth
         if self.operation == "GetAccountSettings":
             yield {k: sorted(v) if k.startswith("Account") else v for k, v in self.content.items()}
         if "ResponseMetadata" in self.content:
@@ -151,6 +169,7 @@ class Replay:
         self.account = account
         self.distinct = distinct_packages
         self.packages = 0
+        self.code_size = 0
         self.answers: list[Answer] = []
         self.clients: dict[tuple[str, bool], Any] = {}
 
@@ -222,7 +241,11 @@ class Replay:
         if operation == "DeleteFunction":
             # Newer clients add the status as a member; AWS sends no body.
             content.pop("StatusCode", None)
-        return Answer(operation, self.normal(content), key, refusal)
+        growth = None
+        if operation == "GetAccountSettings":
+            total = content["AccountUsage"]["TotalCodeSize"]
+            growth, self.code_size = total - self.code_size, total
+        return Answer(operation, self.normal(content), key, refusal, growth)
 
     def bound(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -248,7 +271,7 @@ class Replay:
         content = next(a.content for a in reversed(self.answers) if a.key == key)
         for part in path.split("."):
             content = content[part]
-        return content
+        return content.replace(RECORDED_ACCOUNT, self.account) if isinstance(content, str) else content
 
     def body(self, size: int) -> bytes:
         """A package as large as the recorded one; other small bodies are JSON."""
@@ -286,7 +309,9 @@ def unsettled(content: dict) -> bool:
 
 def package(name: str, size: int) -> bytes:
     """A zip of exactly `size` bytes whose content depends on `name`, with a handler under the usual names."""
-    source = f"def handler(event, context):\n    return event\n# {hashlib.sha256(name.encode()).hexdigest()[:8]}\n"
+    mark = f"# {hashlib.sha256(name.encode()).hexdigest()[:8]}\n"
+    # The packages of layers are too small for a handler.
+    source = f"def handler(event, context):\n    return event\n{mark}" if size > 200 else mark
 
     def build(padding: int) -> bytes:
         buffer = io.BytesIO()
@@ -305,12 +330,19 @@ def package(name: str, size: int) -> bytes:
 def fit(expected: dict, answers: list[Answer]) -> list[str]:
     """The differences that remain under the best reading; empty when the case passes."""
     keys = list(expected)
+    if not all(fits_alone(key, expected[key], answers) for key in keys):
+        return explain(expected, answers)
 
     def search(k: int, start: int, bindings: Bindings) -> bool:
         if k == len(keys):
             return True
+        seen = []
         for at in candidates(keys[k], answers, start):
             for form in answers[at].forms():
+                if form in seen:
+                    # The earlier of two equal answers leaves at least as much for those that follow.
+                    continue
+                seen.append(form)
                 tried = bindings.copy()
                 if next(differences(expected[keys[k]], form, tried), None) is None and search(k + 1, at, tried):
                     return True
@@ -319,6 +351,12 @@ def fit(expected: dict, answers: list[Answer]) -> list[str]:
     if search(0, 0, Bindings()):
         return []
     return explain(expected, answers)
+
+
+def fits_alone(key: str, content: Any, answers: list[Answer]) -> bool:
+    """Whether any answer could be the one, whatever the others are."""
+    return any(next(differences(content, form, Bindings()), None) is None
+               for at in candidates(key, answers, 0) for form in answers[at].forms())
 
 
 def candidates(key: str, answers: list[Answer], start: int) -> Iterator[int]:
