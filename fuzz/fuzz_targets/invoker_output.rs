@@ -13,8 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     let check = |event: String| assert!(event.len() <= 3 * MAX_EVENT_BYTES + 1);
     for piece in output.chunks(usize::from(*cut).max(1)) {
         lines.push(piece, check);
-        frames.push(piece, |_, event| check(event));
+        frames.push(piece, |message| check(message.text));
     }
     lines.flush(check);
-    frames.flush(|_, event| check(event));
+    frames.flush(|message| check(message.text));
 });

@@ -478,6 +478,20 @@ def _prepare_imports():
             site.addsitedir(folder)
 
 
+def _listen_for_debugger():
+    port = os.environ.pop("FIRN_DEBUG_PORT", None)
+    if port is None:
+        return
+    try:
+        import debugpy
+    except ImportError as err:
+        raise ImportError(
+            "firn dev --debug needs debugpy where the function can import it: "
+            "pip install debugpy --target FOLDER, with the function's folder or a layer's python/ as FOLDER"
+        ) from err
+    debugpy.listen(("127.0.0.1", int(port)))
+
+
 # ---- The context object.
 
 
@@ -719,6 +733,7 @@ def main():
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
     _prepare_imports()
     try:
+        _listen_for_debugger()
         handler = _load_handler(os.environ["_HANDLER"])
     except Exception as err:
         import firn_errors
