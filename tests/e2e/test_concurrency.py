@@ -9,6 +9,7 @@ import subprocess
 import textwrap
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -110,6 +111,15 @@ def held(client, name: str, count: int, seconds: float, **parameters):
     pool = ThreadPoolExecutor(count)
     futures = [pool.submit(invoke, client, name, {"sleep": seconds}, **parameters) for _ in range(count)]
     pool.shutdown(wait=False)
+    arn = client.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+
+    def missing() -> int:
+        with urllib.request.urlopen(f"{client.meta.endpoint_url}/_firn/environments", timeout=60) as page:
+            environments = json.load(page)["environments"]
+        busy = [one for one in environments if one["function_arn"] == arn and one["state"] == "busy"]
+        return count - len(busy)
+
+    assert not eventually(missing, seconds), "they do not run all at once"
     return futures
 
 

@@ -324,6 +324,6 @@ def test_code_in_s3_is_a_clear_error_while_there_is_no_s3(functions):
 
 
 def test_an_operation_not_served_says_so_by_name(functions):
-    refused = error(functions.list_code_signing_configs)
+    refused = error(functions.list_capacity_providers)
     assert refused.response["ResponseMetadata"]["HTTPStatusCode"] == 501
-    assert "ListCodeSigningConfigs" in refused.response["Error"]["Message"]
+    assert "ListCapacityProviders" in refused.response["Error"]["Message"]

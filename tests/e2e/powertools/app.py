@@ -1,7 +1,7 @@
 """One function that uses Powertools as its documentation shows it."""
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
-from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver
+from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
@@ -20,7 +20,7 @@ def order(number: str):
 
 @app.not_found
 def nothing(error):
-    return {"statusCode": 404, "body": "no such page"}
+    return Response(status_code=404, content_type="text/plain", body="no such page")
 
 
 @tracer.capture_method
