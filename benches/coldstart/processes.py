@@ -20,12 +20,14 @@ def tree(pid: int) -> list[int]:
 
 
 def of_environments(server: int) -> list[int]:
-    """The processes of functions: in a pid namespace of their own, and not its init."""
+    """The processes of functions: in a pid namespace of their own, and not its init, nor the one that waits in a
+    prepared environment to become the function's."""
     found = []
     for pid in tree(server):
         with contextlib.suppress(*GONE):
             inner = fields(PROC / str(pid) / "status", "NSpid")["NSpid"].split()
-            if len(inner) > 1 and inner[-1] != "1":
+            waits = (PROC / str(pid) / "comm").read_text().strip() == "init"
+            if len(inner) > 1 and inner[-1] != "1" and not waits:
                 found.append(pid)
     return found
 
