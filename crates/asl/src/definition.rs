@@ -337,6 +337,15 @@ impl Kind {
 }
 
 impl Resource {
+    /// Whether a task is over only when somebody sends its token back.
+    pub fn waits_for_token(&self) -> bool {
+        match self {
+            Self::Service { pattern, .. } => *pattern == Pattern::WaitForTaskToken,
+            Self::Activity { .. } => true,
+            Self::Lambda { .. } => false,
+        }
+    }
+
     /// Reads an ARN; `None` if it names nothing that a task can run.
     pub fn parse(arn: &str) -> Option<Self> {
         let parts: Vec<&str> = arn.splitn(6, ':').collect();

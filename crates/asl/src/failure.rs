@@ -8,10 +8,7 @@ use crate::scope::{Chance, Scope};
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html>
 pub mod names {
     pub const ALL: &str = "States.ALL";
-    pub const BRANCH_FAILED: &str = "States.BranchFailed";
     pub const DATA_LIMIT_EXCEEDED: &str = "States.DataLimitExceeded";
-    pub const EXCEED_TOLERATED_FAILURE_THRESHOLD: &str = "States.ExceedToleratedFailureThreshold";
-    pub const HEARTBEAT_TIMEOUT: &str = "States.HeartbeatTimeout";
     pub const INTRINSIC_FAILURE: &str = "States.IntrinsicFailure";
     pub const NO_CHOICE_MATCHED: &str = "States.NoChoiceMatched";
     pub const PARAMETER_PATH_FAILURE: &str = "States.ParameterPathFailure";

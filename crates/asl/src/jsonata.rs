@@ -112,6 +112,7 @@ impl Generator {
 /// Bounds on what one expression may take. AWS's own are not published.
 const MAX_DEPTH: usize = 500;
 const MAX_SEQUENCE: usize = 100_000;
+/// The one thing here that depends on the machine: without it, an endless tail call would never end.
 const MAX_MILLISECONDS: u64 = 5_000;
 
 fn limits() -> EvaluatorOptions {

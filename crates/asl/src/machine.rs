@@ -22,7 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::definition::{Definition, Pattern, Resource, StateId};
+use crate::definition::{Definition, Resource, StateId};
 use crate::failure::Failure;
 use crate::history::{EventKind, HistoryEvent};
 use crate::scope::{Seeded, Variables};
@@ -435,16 +435,5 @@ impl Step<'_> {
         let fiber = self.execution.fibers.get(&task.fiber)?;
         let waits = matches!(fiber.phase, Phase::Task { .. } | Phase::MapRun);
         (waits && fiber.run == task.run).then_some(fiber)
-    }
-}
-
-impl TaskRequest {
-    /// Whether the task is over only when somebody says so.
-    pub fn waits_for_token(&self) -> bool {
-        match &self.resource {
-            Resource::Service { pattern, .. } => *pattern == Pattern::WaitForTaskToken,
-            Resource::Activity { .. } => true,
-            Resource::Lambda { .. } => false,
-        }
     }
 }

@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::faults::Fault;
 use super::run::check_size;
 use super::{Command, FiberId, Phase, Step, TaskId, TaskRequest, TimerId, TimerKind};
-use crate::definition::{Amount, Kind, Pattern, Resource, Task};
+use crate::definition::{Amount, Kind, Resource, Task};
 use crate::failure::{EvaluationError, Failure, names};
 use crate::history::{EventKind, TaskEvent, TaskKind};
 use crate::scope::Chance;
 
 impl Step<'_> {
     pub fn schedule(&mut self, id: FiberId, task: &Task) -> Result<(), Fault> {
-        let token = waits_for_token(&task.resource).then(|| self.token(id));
+        let token = task.resource.waits_for_token().then(|| self.token(id));
         // The token is part of the context that the input is made with.
         self.set_phase(
             id,
@@ -234,13 +234,5 @@ impl Step<'_> {
             };
             self.set_timer(timer, seconds.saturating_mul(1000));
         }
-    }
-}
-
-fn waits_for_token(resource: &Resource) -> bool {
-    match resource {
-        Resource::Service { pattern, .. } => *pattern == Pattern::WaitForTaskToken,
-        Resource::Activity { .. } => true,
-        Resource::Lambda { .. } => false,
     }
 }
