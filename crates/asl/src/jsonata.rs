@@ -152,7 +152,7 @@ fn register(
                 &mut *own
             }
         };
-        Ok(JValue::from_f64(unit(chance.bits())))
+        Ok(JValue::from_f64(chance.unit()))
     })?;
     evaluator.register_fn_override("millis", move |_: &[JValue]| Ok(JValue::from_i64(now_ms)))?;
     evaluator.register_fn_override("now", move |arguments: &[JValue]| {
@@ -174,12 +174,6 @@ fn register(
         let reason = "Attempted to invoke a non-function".to_owned();
         Err(EvaluatorError::TypeError(reason))
     })
-}
-
-/// The 53 high bits as a number from zero to less than one.
-#[expect(clippy::cast_precision_loss, reason = "53 bits fit a float")]
-fn unit(bits: u64) -> f64 {
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 fn values(arguments: &[JValue]) -> Result<Vec<Value>, EvaluatorError> {

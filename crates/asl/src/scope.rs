@@ -54,6 +54,13 @@ impl<'a> Scope<'a> {
 pub trait Chance {
     /// 64 uniformly distributed bits.
     fn bits(&mut self) -> u64;
+
+    /// A number from zero to less than one, of 53 random bits.
+    fn unit(&mut self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a float")]
+        let unit = (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+        unit
+    }
 }
 
 /// The generator SplitMix64: a number that is stored decides everything that follows.

@@ -267,7 +267,8 @@ impl From<MissingVariable> for EvaluationError {
     }
 }
 
-fn text_of(value: &Value) -> String {
+/// A value in a message: text without its quotes.
+pub fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -10,6 +10,7 @@ use super::{FiberId, Phase, Step, TimerKind};
 use crate::definition::{Catcher, Kind, Language, Retrier};
 use crate::failure::{EvaluationError, Failure, names};
 use crate::history::EventKind;
+use crate::scope::Chance;
 
 /// What went wrong in a state.
 #[derive(Clone, Debug)]
@@ -116,7 +117,7 @@ impl Step<'_> {
         fiber.retries += 1;
         fiber.phase = Phase::Backoff;
         let jitter = if retrier.full_jitter {
-            unit(&mut self.chance)
+            self.chance.unit()
         } else {
             1.0
         };
@@ -210,12 +211,6 @@ fn delay_seconds(retrier: &Retrier, attempts: u64) -> f64 {
             .map_or(f64::INFINITY, |seconds| seconds as f64),
     );
     (interval * retrier.backoff_rate.powi(exponent)).min(cap)
-}
-
-fn unit(chance: &mut impl crate::scope::Chance) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit a float")]
-    let unit = (chance.bits() >> 11) as f64 / (1_u64 << 53) as f64;
-    unit
 }
 
 #[expect(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::data::{Data, Made, filter, select};
+use super::data::{Data, Made, filter, select, text_of};
 use super::faults::Fault;
 use super::{FiberId, MAX_DATA_BYTES, MAX_EVENTS, Outcome, Phase, Step, TimerId, TimerKind};
 use crate::choice::Rule;
@@ -127,7 +127,7 @@ impl Step<'_> {
                         format!(
                             "The Timestamp field cannot be parsed as an ISO-8601 extended offset \
                              date-time format string: {}",
-                            shown(&value)
+                            text_of(&value)
                         ),
                     )
                 })?
@@ -138,7 +138,7 @@ impl Step<'_> {
                     EvaluationError::runtime(format!(
                         "The TimestampPath parameter does not reference a valid ISO-8601 extended \
                          offset date-time format string: {path} == {}",
-                        shown(&value)
+                        text_of(&value)
                     ))
                 })?
             }
@@ -359,10 +359,4 @@ fn milliseconds(seconds: f64) -> i64 {
 fn moment(value: &Value) -> Option<i64> {
     let moment = crate::choice::timestamp(value)?;
     Some(moment.as_millisecond())
-}
-
-fn shown(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
 }
