@@ -24,6 +24,7 @@ mod operation;
 pub mod rest;
 mod rest_json;
 pub mod rpc;
+pub mod stepfunctions;
 mod string_enum;
 pub mod validation;
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::lambda::{Architecture, VpcConfig};
-use crate::{application_autoscaling, cloudwatch, lambda, logs};
+use crate::{application_autoscaling, cloudwatch, lambda, logs, stepfunctions};
 
 static NAME: Constraint = Constraint {
     size: Size::Length {
@@ -27,6 +27,7 @@ fn every_pattern_compiles() {
         cloudwatch::PATTERNS,
         lambda::PATTERNS,
         logs::PATTERNS,
+        stepfunctions::PATTERNS,
     ]
     .concat();
     assert!(patterns.len() > 30);
