@@ -5,6 +5,7 @@
 //! a running execution can name where it stands in four bytes.
 
 mod fields;
+mod json;
 mod parse;
 mod state;
 #[cfg(test)]
@@ -35,8 +36,28 @@ pub struct FlowId(pub u32);
 pub struct Definition {
     flows: Vec<Flow>,
     states: Vec<State>,
+    main: FlowId,
     /// `TimeoutSeconds` of the whole execution.
     pub timeout_seconds: Option<u64>,
+    check: TaskCheck,
+}
+
+/// Says why a task cannot be started with a value. Belongs to whoever runs tasks; a function of
+/// nothing but its arguments.
+#[derive(Clone, Copy, Default)]
+pub struct TaskCheck(pub Option<fn(&Resource, &serde_json::Value) -> Vec<String>>);
+
+impl fmt::Debug for TaskCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TaskCheck")
+    }
+}
+
+impl PartialEq for TaskCheck {
+    /// It is no part of what a definition says.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// States that lead to one another.
@@ -58,6 +79,8 @@ pub struct State {
     pub name: Box<str>,
     pub language: Language,
     pub kind: Kind,
+    /// Whether anything in it may look at the context object.
+    pub reads_context: bool,
     /// Where it leads; `None` ends its flow.
     pub next: Option<StateId>,
     pub input: InputFilter,
@@ -287,22 +310,115 @@ pub struct InvalidDefinition(pub Vec<Diagnostic>);
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)?;
-        match &self.location {
-            Some(location) => write!(f, " at {location}"),
-            None => Ok(()),
+        // AWS shows a place that is not there, too.
+        let location = self.location.as_deref().unwrap_or("null");
+        write!(f, " at {location}")
+    }
+}
+
+impl InvalidDefinition {
+    /// The message of the error `InvalidDefinition` for the definition with this text.
+    pub fn message(&self, text: &str) -> String {
+        let label = self
+            .0
+            .iter()
+            .find(|found| found.code == "INVALID_LABEL_NAME");
+        match label {
+            // Recorded: labels are refused in other words than everything else.
+            Some(label) => {
+                let argument = literal(&label.message);
+                format!("Error=ValueError Args=[{argument}] in definition '{text}'.")
+            }
+            None => format!("Invalid State Machine Definition: '{self}'"),
         }
+    }
+}
+
+/// A text as Python writes it: between double quotes if it has single ones.
+fn literal(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\");
+    if escaped.contains('\'') && !escaped.contains('"') {
+        format!("\"{escaped}\"")
+    } else {
+        format!("'{}'", escaped.replace('\'', "\\'"))
     }
 }
 
 impl Definition {
     /// Reads a definition. Whatever is wrong with it is an error; nothing is made of a half of it.
     pub fn parse(text: &str) -> Result<Self, InvalidDefinition> {
-        parse::definition(text)
+        let (definition, mut diagnostics) = parse::definition(text);
+        diagnostics.retain(|found| found.severity == Severity::Error);
+        definition.ok_or(InvalidDefinition(diagnostics))
     }
 
-    /// The machine's own states.
+    /// Everything that is to be said about a definition, errors before warnings.
+    pub fn diagnose(text: &str) -> Vec<Diagnostic> {
+        parse::definition(text).1
+    }
+
+    /// A machine of one state alone. The states that it leads to are made up.
+    pub fn of_state(name: &str, text: &str) -> Result<Self, InvalidDefinition> {
+        parse::of_state(name, text)
+    }
+
+    /// Whether a state of this name is inside of another one, at any depth.
+    pub fn is_inside(&self, state: StateId, name: &str) -> bool {
+        let flows = match &self.state(state).kind {
+            Kind::Parallel { branches } => branches.as_slice(),
+            Kind::Map(map) => std::slice::from_ref(&map.processor),
+            _ => &[],
+        };
+        flows.iter().any(|flow| {
+            let states = &self.flow(*flow).states;
+            states.contains_key(name) || states.values().any(|inner| self.is_inside(*inner, name))
+        })
+    }
+
+    /// The state of this name, wherever it is; names are looked for from the outside in.
+    pub fn find(&self, name: &str) -> Option<StateId> {
+        let named = self.flows.iter().find_map(|flow| flow.states.get(name));
+        named.copied()
+    }
+
+    /// Has the inputs of tasks checked before they are scheduled.
+    #[must_use]
+    pub fn with_check(mut self, check: TaskCheck) -> Self {
+        self.check = check;
+        self
+    }
+
+    pub(crate) fn refusals(&self, resource: &Resource, input: &serde_json::Value) -> Vec<String> {
+        self.check
+            .0
+            .map_or_else(Vec::new, |check| check(resource, input))
+    }
+
+    /// The ARNs of the activities that its tasks wait for.
+    pub fn activities(&self) -> impl Iterator<Item = &str> {
+        self.states.iter().filter_map(|state| match &state.kind {
+            Kind::Task(task) => match &task.resource {
+                Resource::Activity { arn } => Some(arn.as_str()),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// The states that an execution begins with: the machine's own, or an item processor's.
     pub fn main(&self) -> FlowId {
-        FlowId(0)
+        self.main
+    }
+
+    /// The machine that a distributed map runs for each item: the states of its processor. States
+    /// keep their numbers, and the time limit stays with the whole.
+    #[must_use]
+    pub fn processor(&self, flow: FlowId) -> Self {
+        Self {
+            main: flow,
+            timeout_seconds: None,
+            ..self.clone()
+        }
     }
 
     pub fn flow(&self, id: FlowId) -> &Flow {
@@ -344,6 +460,23 @@ impl Resource {
             Self::Activity { .. } => true,
             Self::Lambda { .. } => false,
         }
+    }
+
+    /// Whether a task goes on after its call has answered.
+    pub fn is_asynchronous(&self) -> bool {
+        match self {
+            Self::Service { pattern, .. } => *pattern != Pattern::RequestResponse,
+            Self::Activity { .. } | Self::Lambda { .. } => false,
+        }
+    }
+
+    /// Why an ARN is refused that [`Resource::parse`] cannot read, or that names nothing that is
+    /// there.
+    pub fn refusal(arn: &str) -> String {
+        format!(
+            "The resource provided {arn} is not recognized. The value is not a valid resource \
+             ARN, or the resource is not available in this region."
+        )
     }
 
     /// Reads an ARN; `None` if it names nothing that a task can run.

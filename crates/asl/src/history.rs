@@ -34,6 +34,10 @@ pub enum EventKind {
     ExecutionFailed(Failure),
     ExecutionAborted(Failure),
     ExecutionTimedOut(Failure),
+    /// It is taken up again, for the how manieth time.
+    ExecutionRedriven {
+        count: u32,
+    },
     StateEntered {
         state: StateKind,
         name: String,
@@ -72,6 +76,10 @@ pub enum EventKind {
     },
     MapRunStarted {
         arn: String,
+    },
+    MapRunRedriven {
+        arn: String,
+        count: u32,
     },
     MapRunSucceeded,
     MapRunFailed(Failure),
@@ -196,6 +204,7 @@ impl EventKind {
             Self::ExecutionFailed(_) => "ExecutionFailed".into(),
             Self::ExecutionAborted(_) => "ExecutionAborted".into(),
             Self::ExecutionTimedOut(_) => "ExecutionTimedOut".into(),
+            Self::ExecutionRedriven { .. } => "ExecutionRedriven".into(),
             Self::StateEntered { state, .. } => format!("{}StateEntered", state.name()),
             Self::StateExited { state, .. } => format!("{}StateExited", state.name()),
             Self::StateAborted(state) => format!("{}StateAborted", state.name()),
@@ -207,6 +216,7 @@ impl EventKind {
             Self::MapIterationFailed { .. } => "MapIterationFailed".into(),
             Self::MapIterationAborted { .. } => "MapIterationAborted".into(),
             Self::MapRunStarted { .. } => "MapRunStarted".into(),
+            Self::MapRunRedriven { .. } => "MapRunRedriven".into(),
             Self::MapRunSucceeded => "MapRunSucceeded".into(),
             Self::MapRunFailed(_) => "MapRunFailed".into(),
             Self::EvaluationFailed { .. } => "EvaluationFailed".into(),
@@ -226,6 +236,7 @@ impl EventKind {
             | Self::ExecutionAborted(failure)
             | Self::ExecutionTimedOut(failure)
             | Self::MapRunFailed(failure) => Details::new().failure(failure),
+            Self::ExecutionRedriven { count } => Details::new().with("redriveCount", *count),
             Self::StateEntered { name, input, .. } => {
                 let details = Details::new()
                     .with("name", name.as_str())
@@ -261,6 +272,9 @@ impl EventKind {
                 .with("name", name.as_str())
                 .with("index", *index),
             Self::MapRunStarted { arn } => Details::new().with("mapRunArn", arn.as_str()),
+            Self::MapRunRedriven { arn, count } => Details::new()
+                .with("mapRunArn", arn.as_str())
+                .with("redriveCount", *count),
             Self::EvaluationFailed {
                 failure,
                 location,

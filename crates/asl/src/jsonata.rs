@@ -6,7 +6,9 @@
 //! <https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html>
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
+use jsonata_core::ast::AstNode;
 use jsonata_core::evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions};
 use jsonata_core::parser;
 use jsonata_core::value::JValue;
@@ -16,25 +18,42 @@ use crate::failure::{Evaluation, EvaluationError};
 use crate::intrinsic::Function;
 use crate::scope::{Chance, Seeded};
 
+mod check;
 #[cfg(test)]
 mod tests;
 
-/// The text of an expression, without its delimiters. It parses: [`Jsonata::check`] has seen it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jsonata(Box<str>);
+pub use check::{Mistake, Offered};
+
+/// An expression, with its text without delimiters.
+#[derive(Clone, Debug)]
+pub struct Jsonata {
+    source: Box<str>,
+    tree: Result<Arc<AstNode>, Mistake>,
+}
+
+impl PartialEq for Jsonata {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
 
 impl Jsonata {
     /// The expression in a text of the form `{% … %}`.
     pub fn of(text: &str) -> Option<Self> {
         let inner = text.strip_prefix("{%")?.strip_suffix("%}")?;
-        Some(Self(inner.trim().into()))
+        let source: Box<str> = inner.trim().into();
+        let tree = parser::parse(&source)
+            .map(Arc::new)
+            .map_err(|error| check::syntax(&source, &error));
+        Some(Self { source, tree })
     }
 
-    /// Why the text is no expression, if it is none.
-    pub fn check(&self) -> Result<(), String> {
-        parser::parse(&self.0)
-            .map(drop)
-            .map_err(|error| error.to_string())
+    /// What AWS refuses the expression for, at a place where `$states` has these parts.
+    pub fn mistakes(&self, offered: Offered) -> Vec<Mistake> {
+        match &self.tree {
+            Ok(tree) => check::references(tree, offered),
+            Err(mistake) => vec![mistake.clone()],
+        }
     }
 
     /// The value, for the field at `place`.
@@ -44,7 +63,7 @@ impl Jsonata {
         evaluation: &mut Evaluation<'_>,
     ) -> Result<Value, EvaluationError> {
         let failed = |reason: &str| {
-            let Self(source) = self;
+            let source = &self.source;
             let cause = format!(
                 "The JSONata expression '{source}' specified for the field '{place}' {reason}"
             );
@@ -52,14 +71,18 @@ impl Jsonata {
         };
         let threw =
             |error: &EvaluatorError| failed(&format!("threw an error during evaluation. {error}"));
-        let tree =
-            parser::parse(&self.0).map_err(|error| failed(&format!("is not valid. {error}")))?;
-        let mut evaluator = Evaluator::with_options(bindings(evaluation), limits());
+        // Not reached for an expression of a definition, which is checked before it runs.
+        let tree = self
+            .tree
+            .as_ref()
+            .map_err(|mistake| failed(&format!("is not valid. {}", mistake.message)))?;
+        let mut evaluator = Evaluator::with_options(self.bindings(evaluation), limits());
         // Both need numbers; each evaluation has its own generator, taken from that of the step.
         let generator = Generator::new(evaluation.chance.bits());
-        register(&mut evaluator, &generator, evaluation.now_ms).map_err(|error| threw(&error))?;
+        self.register(&mut evaluator, &generator, evaluation.now_ms)
+            .map_err(|error| threw(&error))?;
         let value = evaluator
-            .evaluate(&tree, &JValue::Undefined)
+            .evaluate(tree, &JValue::Undefined)
             .map_err(|error| threw(&error))?;
         if value.is_undefined() {
             return Err(failed("returned nothing (undefined)."));
@@ -71,8 +94,29 @@ impl Jsonata {
     }
 }
 
-/// `$states` and the variables.
-fn bindings(evaluation: &Evaluation<'_>) -> Context {
+impl Jsonata {
+    /// Whether the expression can use what has this name. Most have few names, and binding what
+    /// nobody looks at would take longer than to evaluate them.
+    fn mentions(&self, name: &str) -> bool {
+        self.source.contains(name)
+    }
+
+    /// `$states` and the variables.
+    fn bindings(&self, evaluation: &Evaluation<'_>) -> Context {
+        let mut context = Context::new();
+        if self.mentions("states") {
+            context.bind("states".to_owned(), states(evaluation));
+        }
+        for (name, value) in evaluation.scope.variables {
+            if self.mentions(name) {
+                context.bind(name.to_string(), JValue::from(Value::clone(value)));
+            }
+        }
+        context
+    }
+}
+
+fn states(evaluation: &Evaluation<'_>) -> JValue {
     let mut states = json!({
         "input": evaluation.scope.input,
         "context": evaluation.scope.context,
@@ -83,12 +127,7 @@ fn bindings(evaluation: &Evaluation<'_>) -> Context {
     if let Some(error) = evaluation.error_output {
         states["errorOutput"] = error.clone();
     }
-    let mut context = Context::new();
-    context.bind("states".to_owned(), JValue::from(states));
-    for (name, value) in evaluation.scope.variables {
-        context.bind(name.to_string(), JValue::from(Value::clone(value)));
-    }
-    context
+    JValue::from(states)
 }
 
 /// The generator behind the functions, which the library takes as shared closures.
@@ -109,6 +148,16 @@ impl Generator {
     }
 }
 
+impl Generator {
+    /// A number from zero to less than one; with a seed always the same.
+    fn unit(&self, seed: Option<&JValue>) -> f64 {
+        match seed.and_then(JValue::as_f64) {
+            Some(seed) => Seeded::new(seed.to_bits()).unit(),
+            None => self.0.borrow_mut().unit(),
+        }
+    }
+}
+
 /// Bounds on what one expression may take. AWS's own are not published.
 const MAX_DEPTH: usize = 500;
 const MAX_SEQUENCE: usize = 100_000;
@@ -124,56 +173,65 @@ fn limits() -> EvaluatorOptions {
     }
 }
 
-fn register(
-    evaluator: &mut Evaluator,
-    generator: &Generator,
-    now_ms: i64,
-) -> Result<(), EvaluatorError> {
-    let take = |function: Function| {
-        let generator = generator.clone();
-        move |arguments: &[JValue]| generator.call(function, values(arguments)?)
+impl Jsonata {
+    /// The functions that AWS adds, and those that would look at the clock or at chance.
+    fn register(
+        &self,
+        evaluator: &mut Evaluator,
+        generator: &Generator,
+        now_ms: i64,
+    ) -> Result<(), EvaluatorError> {
+        for (name, function) in [
+            ("partition", Function::ArrayPartition),
+            ("range", Function::ArrayRange),
+            ("hash", Function::Hash),
+            ("uuid", Function::Uuid),
+            ("parse", Function::StringToJson),
+        ] {
+            if self.mentions(name) {
+                let generator = generator.clone();
+                evaluator.register_fn(name, move |arguments: &[JValue]| {
+                    generator.call(function, values(arguments)?)
+                })?;
+            }
+        }
+        if self.mentions("random") {
+            let random = generator.clone();
+            evaluator.register_fn_override("random", move |arguments: &[JValue]| {
+                Ok(JValue::from_f64(random.unit(arguments.first())))
+            })?;
+        }
+        if self.mentions("millis") {
+            let millis = move |_: &[JValue]| Ok(JValue::from_i64(now_ms));
+            evaluator.register_fn_override("millis", millis)?;
+        }
+        if self.mentions("now") {
+            let now = move |arguments: &[JValue]| now(now_ms, arguments);
+            evaluator.register_fn_override("now", now)?;
+        }
+        if self.mentions("eval") {
+            evaluator.register_fn_override("eval", |_: &[JValue]| {
+                let reason = "Attempted to invoke a non-function".to_owned();
+                Err(EvaluatorError::TypeError(reason))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn now(now_ms: i64, arguments: &[JValue]) -> Result<JValue, EvaluatorError> {
+    // With a picture or a time zone the library formats, from the same moment.
+    let call = match arguments.len() {
+        0 => "$fromMillis($)".to_owned(),
+        _ => {
+            let shown = values(arguments)?;
+            let shown: Vec<String> = shown.iter().map(Value::to_string).collect();
+            format!("$fromMillis($, {})", shown.join(", "))
+        }
     };
-    evaluator.register_fn("partition", take(Function::ArrayPartition))?;
-    evaluator.register_fn("range", take(Function::ArrayRange))?;
-    evaluator.register_fn("hash", take(Function::Hash))?;
-    evaluator.register_fn("uuid", take(Function::Uuid))?;
-    evaluator.register_fn("parse", take(Function::StringToJson))?;
-    let random = generator.clone();
-    evaluator.register_fn_override("random", move |arguments: &[JValue]| {
-        let mut seeded;
-        let mut own;
-        let chance: &mut dyn Chance = match arguments.first().and_then(JValue::as_f64) {
-            Some(seed) => {
-                seeded = Seeded::new(seed.to_bits());
-                &mut seeded
-            }
-            None => {
-                own = random.0.borrow_mut();
-                &mut *own
-            }
-        };
-        Ok(JValue::from_f64(chance.unit()))
-    })?;
-    evaluator.register_fn_override("millis", move |_: &[JValue]| Ok(JValue::from_i64(now_ms)))?;
-    evaluator.register_fn_override("now", move |arguments: &[JValue]| {
-        // With a picture or a time zone the library formats, from the same moment.
-        let mut from_millis = Evaluator::new();
-        let call = match arguments.len() {
-            0 => "$fromMillis($)".to_owned(),
-            _ => {
-                let shown = values(arguments)?;
-                let shown: Vec<String> = shown.iter().map(Value::to_string).collect();
-                format!("$fromMillis($, {})", shown.join(", "))
-            }
-        };
-        let tree = parser::parse(&call)
-            .map_err(|error| EvaluatorError::EvaluationError(error.to_string()))?;
-        from_millis.evaluate(&tree, &JValue::from_i64(now_ms))
-    })?;
-    evaluator.register_fn_override("eval", |_: &[JValue]| {
-        let reason = "Attempted to invoke a non-function".to_owned();
-        Err(EvaluatorError::TypeError(reason))
-    })
+    let tree =
+        parser::parse(&call).map_err(|error| EvaluatorError::EvaluationError(error.to_string()))?;
+    Evaluator::new().evaluate(&tree, &JValue::from_i64(now_ms))
 }
 
 fn values(arguments: &[JValue]) -> Result<Vec<Value>, EvaluatorError> {

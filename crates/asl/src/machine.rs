@@ -10,13 +10,19 @@
 mod branches;
 mod context;
 mod data;
+pub mod distributed;
 mod faults;
+mod redrive;
 mod run;
 mod task;
 #[cfg(test)]
 mod tests;
+pub mod trial;
+
+pub use context::moment;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -31,10 +37,14 @@ use crate::scope::{Seeded, Variables};
 pub const MAX_EVENTS: u64 = 25_000;
 /// Inputs and outputs can have no more bytes than this, as JSON.
 pub const MAX_DATA_BYTES: usize = 262_144;
+/// A token's execution, fiber and run, and 16 bytes that nobody can guess.
+const TOKEN_BYTES: usize = 8 + 4 + 4 + 16;
 
 /// What does not change while an execution runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
+    /// Whoever runs executions tells them apart by it; task tokens begin with it.
+    pub number: u64,
     pub execution_arn: String,
     pub execution_name: String,
     pub machine_arn: String,
@@ -55,6 +65,12 @@ pub struct Execution {
     last_event: u64,
     next_fiber: u32,
     fibers: BTreeMap<FiberId, Fiber>,
+    /// Where everything stood when it failed.
+    #[serde(default)]
+    stopped: BTreeMap<FiberId, Fiber>,
+    /// Activities that do not exist: a fact of the next input.
+    #[serde(skip)]
+    missing: Vec<String>,
 }
 
 /// How an execution ended.
@@ -126,12 +142,20 @@ pub enum Input {
         task: TaskId,
         arn: String,
     },
+    /// A distributed map that had failed is taken up again.
+    MapRunRedriven {
+        task: TaskId,
+        arn: String,
+        count: u32,
+    },
     /// A distributed map has ended.
     MapRunEnded {
         task: TaskId,
         result: Result<Value, Failure>,
     },
     Stop(Failure),
+    /// An execution that has failed is taken up again.
+    Redrive,
 }
 
 /// What is to be done, in this order.
@@ -153,6 +177,10 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskRequest {
     pub task: TaskId,
+    /// The name of the state.
+    pub state: Box<str>,
+    /// How often the state has been retried.
+    pub attempt: u64,
     pub resource: Resource,
     pub input: Arc<Value>,
     /// What a worker sends back, where the task waits for that.
@@ -163,12 +191,15 @@ pub struct TaskRequest {
 }
 
 /// A distributed map to run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MapRequest {
     pub task: TaskId,
     pub state: StateId,
+    /// The event with which the state was entered, for messages.
+    pub entered_event: u64,
     /// What its fields are evaluated with.
     pub input: Arc<Value>,
+    pub context: Value,
     pub variables: Variables,
     /// The items, unless a reader brings them.
     pub items: Option<Arc<Value>>,
@@ -250,6 +281,35 @@ struct Step<'a> {
     chance: Seeded,
     commands: Vec<Command>,
     ready: VecDeque<FiberId>,
+    /// Where everything stood before the failure that is being dealt with.
+    unwound: Option<BTreeMap<FiberId, Fiber>>,
+    /// Of a state that is run alone.
+    watch: Option<Box<trial::Watch>>,
+}
+
+impl TimerId {
+    /// The end of the time that an execution has as a whole, for who limits it beyond its
+    /// definition.
+    pub const fn deadline() -> Self {
+        Self {
+            fiber: FiberId(0),
+            run: 0,
+            kind: TimerKind::ExecutionTimeout,
+        }
+    }
+}
+
+/// The number of the execution that a task token belongs to; `None` for what is no token.
+pub fn execution_of_token(token: &str) -> Option<u64> {
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, token).ok()?;
+    let (number, rest) = bytes.split_first_chunk()?;
+    (rest.len() == TOKEN_BYTES - 8).then(|| u64::from_be_bytes(*number))
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.fiber.0, self.run)
+    }
 }
 
 impl Execution {
@@ -261,11 +321,57 @@ impl Execution {
             last_event: 0,
             next_fiber: 0,
             fibers: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            missing: Vec::new(),
         }
     }
 
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Lets the next event have the id after this one: for a history that somebody else has told.
+    pub fn continue_after(&mut self, last_event: u64) {
+        self.last_event = last_event;
+    }
+
+    /// Says which activities do not exist when the next inputs come. Belongs to these inputs, as the
+    /// time does.
+    pub fn without_activities(&mut self, arns: Vec<String>) {
+        self.missing = arns;
+    }
+
+    /// Whether a timer can still change something.
+    pub fn awaits(&self, timer: TimerId) -> bool {
+        if timer.kind == TimerKind::ExecutionTimeout {
+            return self.outcome.is_none();
+        }
+        self.fibers.get(&timer.fiber).is_some_and(|fiber| {
+            fiber.run == timer.run
+                && matches!(
+                    (timer.kind, &fiber.phase),
+                    (TimerKind::Wait, Phase::Waiting { .. })
+                        | (TimerKind::Retry, Phase::Backoff)
+                        | (
+                            TimerKind::TaskTimeout | TimerKind::Heartbeat,
+                            Phase::Task { .. }
+                        )
+                )
+        })
+    }
+
+    /// The task that waits for a token; `None` for one that is over, or of another execution.
+    pub fn task_of_token(&self, token: &str) -> Option<TaskId> {
+        self.fibers.iter().find_map(|(fiber, at)| match &at.phase {
+            Phase::Task {
+                token: Some(expected),
+                ..
+            } if expected == token => Some(TaskId {
+                fiber: *fiber,
+                run: at.run,
+            }),
+            _ => None,
+        })
     }
 
     /// How it ended, once it has.
@@ -283,7 +389,7 @@ impl Execution {
         now_ms: i64,
         seed: u64,
     ) -> Vec<Command> {
-        if self.outcome.is_some() {
+        if self.outcome.is_some() && input != Input::Redrive {
             return Vec::new();
         }
         let mut step = Step {
@@ -293,6 +399,8 @@ impl Execution {
             chance: Seeded::new(seed),
             commands: Vec::new(),
             ready: VecDeque::new(),
+            watch: None,
+            unwound: None,
         };
         step.take(input);
         while step.execution.outcome.is_none()
@@ -312,6 +420,7 @@ impl Step<'_> {
                 self.record(0, EventKind::ExecutionAborted(failure.clone()));
                 self.finish(Outcome::Aborted(failure));
             }
+            Input::Redrive => self.redrive(),
             Input::Timer(timer) => self.fire(timer),
             Input::TaskStarted { task, worker } => self.task_started(task, worker),
             Input::TaskSubmitted { task, output } => self.task_submitted(task, output),
@@ -319,6 +428,7 @@ impl Step<'_> {
             Input::TaskFailed { task, failure } => self.task_failed(task, failure),
             Input::TaskHeartbeat { task } => self.task_heartbeat(task),
             Input::MapRunStarted { task, arn } => self.map_run_started(task, arn),
+            Input::MapRunRedriven { task, arn, count } => self.map_run_redriven(task, arn, count),
             Input::MapRunEnded { task, result } => self.map_run_ended(task, result),
         }
     }
@@ -335,12 +445,7 @@ impl Step<'_> {
         };
         self.record(0, started);
         if let Some(seconds) = self.definition.timeout_seconds {
-            let timer = TimerId {
-                fiber: FiberId(0),
-                run: 0,
-                kind: TimerKind::ExecutionTimeout,
-            };
-            self.set_timer(timer, seconds.saturating_mul(1000));
+            self.set_timer(TimerId::deadline(), seconds.saturating_mul(1000));
         }
         let start = self.definition.flow(self.definition.main()).start;
         self.spawn(None, start, input, Variables::new(), 0, None);
@@ -411,6 +516,10 @@ impl Step<'_> {
     }
 
     fn finish(&mut self, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Succeeded(_)) {
+            self.remember();
+            self.execution.stopped = self.unwound.take().unwrap_or_default();
+        }
         let ids: Vec<FiberId> = self.execution.fibers.keys().copied().collect();
         for id in ids {
             self.drop_fiber(id);

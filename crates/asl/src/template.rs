@@ -93,6 +93,14 @@ impl Template {
         }
     }
 
+    /// The value of a template without expressions.
+    pub fn as_value(&self) -> Option<&Value> {
+        match self {
+            Self::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// The template's value. `place` is the field that it is the value of, for messages.
     pub fn evaluate(
         &self,

@@ -111,6 +111,7 @@ fn replay(case: &Recorded) -> Result<(), String> {
 
 fn identity(input: &Value) -> Identity {
     Identity {
+        number: 1,
         execution_arn: "arn:aws:states:us-east-1:111111111111:execution:machine:run".into(),
         execution_name: "run".into(),
         machine_arn: "arn:aws:states:us-east-1:111111111111:stateMachine:machine".into(),

@@ -100,42 +100,58 @@ fn missing_variable_is_an_error_unless_presence_is_asked() {
 
 #[test]
 fn what_is_no_rule_is_refused() {
-    for (rule, message) in [
+    let one = "Exactly one of these fields is required: [And, Or, Not, or a comparison]";
+    for (rule, place, message) in [
         (
             json!({"StringEquals": "x"}),
-            "the field 'Variable' is required",
+            "",
+            "These fields are required: [Variable]",
         ),
-        (
-            json!({"Variable": "$"}),
-            "a rule has exactly one comparison",
-        ),
+        (json!({"Variable": "$"}), "", one),
         (
             json!({"Variable": "$", "IsNull": true, "IsString": true}),
-            "a rule has exactly one comparison",
+            "",
+            one,
         ),
         (
             json!({"Variable": "$", "Sounds": "x"}),
-            "a rule has exactly one comparison",
+            "",
+            "Field 'Sounds' is not supported",
         ),
         (
             json!({"Variable": "$", "BooleanLessThan": true}),
-            "a rule has exactly one comparison",
+            "",
+            "Field 'BooleanLessThan' is not supported",
         ),
         (
             json!({"Variable": "$", "NumericEquals": "1"}),
-            "the value of 'NumericEquals' is not valid",
+            "/NumericEquals",
+            "Expected value of type [NUMBER]",
         ),
         (
             json!({"Variable": "$", "TimestampEquals": "noon"}),
-            "the value of 'TimestampEquals' is not valid",
+            "/TimestampEquals",
+            "Value is not a valid ISO-8601 extended offset date-time format string",
         ),
         (
             json!({"Variable": "x", "IsNull": true}),
-            "'x' is not a valid path",
+            "/Variable",
+            "The value for the field 'Variable' must be a valid JSONPath",
         ),
-        (json!({"And": []}), "the value of 'And' is not valid"),
+        (json!({"And": []}), "/And", "Value cannot be empty"),
+        (
+            json!({"Or": [{"Variable": "$", "IsNull": true}, {"Not": {
+                "Variable": "$", "IsNull": true, "Next": "inside",
+            }}]}),
+            "/Or[1]/Not",
+            "Field 'Next' is not supported",
+        ),
     ] {
         let error = Rule::parse(rule.as_object().unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), message);
+        assert_eq!(
+            (error.place.as_str(), error.problem.to_string().as_str()),
+            (place, message),
+            "{rule}"
+        );
     }
 }

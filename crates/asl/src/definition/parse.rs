@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, Found, SCHEMA};
+use super::fields::{Fields, Found, MAX_SECONDS, SCHEMA};
+use super::json;
 use super::state;
 use super::{
-    Definition, Diagnostic, Flow, FlowId, InvalidDefinition, Kind, Language, Severity, State,
-    StateId,
+    Definition, Diagnostic, Flow, FlowId, InvalidDefinition, Language, Severity, State, StateId,
 };
 
 /// A definition may have a mebibyte.
@@ -16,26 +16,67 @@ const MAX_BYTES: usize = 1 << 20;
 /// Flows inside flows.
 const MAX_DEPTH: usize = 64;
 const MAX_NAME: usize = 80;
+const MISSING_TARGET: &str = "MISSING_TRANSITION_TARGET";
 
-pub fn definition(text: &str) -> Result<Definition, InvalidDefinition> {
-    let document = document(text).map_err(|diagnostic| InvalidDefinition(vec![diagnostic]))?;
+/// The definition, and everything that is to be said about it.
+pub fn definition(text: &str) -> (Option<Definition>, Vec<Diagnostic>) {
+    match document(text) {
+        Ok(document) => machine(&document),
+        Err(diagnostic) => (None, vec![diagnostic]),
+    }
+}
+
+/// A machine of one state, as [`Definition::of_state`] makes it. Where the state leads is made up.
+pub fn of_state(name: &str, text: &str) -> Result<Definition, InvalidDefinition> {
+    let state = document(text).map_err(|diagnostic| InvalidDefinition(vec![diagnostic]))?;
+    let mut states = Map::new();
+    for target in targets(&state) {
+        let end = Value::Object(Map::from_iter([("Type".into(), "Succeed".into())]));
+        states.insert(target.to_owned(), end);
+    }
+    states.insert(name.to_owned(), Value::Object(state));
+    let document = Map::from_iter([
+        ("StartAt".to_owned(), name.into()),
+        ("States".to_owned(), Value::Object(states)),
+    ]);
+    // A state that leads nowhere, or to itself, is no mistake here.
+    let (definition, mut found) = machine(&document);
+    found.retain(|found| found.severity == Severity::Error && found.code != "MISSING_END_STATE");
+    match definition {
+        Some(definition) if found.is_empty() => Ok(definition),
+        _ => Err(InvalidDefinition(found)),
+    }
+}
+
+fn machine(document: &Map<String, Value>) -> (Option<Definition>, Vec<Diagnostic>) {
     let mut found = Found::default();
-    let fields = Fields {
-        object: &document,
+    let mut fields = Fields {
+        object: document,
         location: String::new(),
         language: Language::JsonPath,
+        machine: Language::JsonPath,
     };
-    let language = language(&fields, None, &mut found);
-    let fields = Fields { language, ..fields };
+    let language = own_language(&fields).unwrap_or_default();
+    fields.language = language;
+    fields.machine = language;
+    let known = [
+        "Comment",
+        "QueryLanguage",
+        "StartAt",
+        "States",
+        "TimeoutSeconds",
+        "Version",
+    ];
+    fields.only(&[&known], &mut found);
+    check_language_name(&fields, &mut found);
+    fields.text("Comment", &mut found);
+    fields.text("Version", &mut found);
+    let timeout_seconds = fields.whole("TimeoutSeconds", 1, MAX_SECONDS, &mut found);
     let mut builder = Builder::default();
-    let timeout_seconds = fields.whole("TimeoutSeconds", 1, &mut found);
     builder.flow(&fields, 0, &mut found);
-    if !found.0.is_empty() {
-        return Err(InvalidDefinition(found.0));
-    }
-    builder
-        .finish(timeout_seconds)
-        .ok_or_else(|| InvalidDefinition(Vec::new()))
+    let built = builder.finish(timeout_seconds);
+    let is_wrong = found.is_wrong();
+    (built.filter(|_| !is_wrong), found.into_all())
 }
 
 fn document(text: &str) -> Result<Map<String, Value>, Diagnostic> {
@@ -60,35 +101,53 @@ fn document(text: &str) -> Result<Map<String, Value>, Diagnostic> {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(no_object()),
         Err(error) => {
-            let place = format!("line: {}, column: {}", error.line(), error.column());
-            let message = format!("{error}");
-            Err(wrong("INVALID_JSON_DESCRIPTION", message, Some(place)))
+            let (message, location) = match json::problem(text) {
+                Some(problem) => (problem.message, problem.location),
+                // Jackson stops at fewer things, nesting for instance.
+                None => {
+                    let place = format!("line: {}, column: {}", error.line(), error.column());
+                    (error.to_string(), place)
+                }
+            };
+            Err(wrong("INVALID_JSON_DESCRIPTION", message, Some(location)))
         }
     }
 }
 
-/// The query language of an object: its own, or that of what it is part of. Once it is JSONata
-/// for the whole machine, no state may go back.
-pub fn language(fields: &Fields<'_>, outer: Option<Language>, found: &mut Found) -> Language {
-    match fields.text("QueryLanguage", found) {
-        None => outer.unwrap_or_default(),
-        Some("JSONata") => Language::Jsonata,
-        Some("JSONPath") if outer == Some(Language::Jsonata) => {
-            found.schema(
-                "'QueryLanguage' can not be 'JSONPath' if set to 'JSONata' for whole state machine",
-                fields.location.clone(),
-            );
-            Language::JsonPath
-        }
-        Some("JSONPath") => Language::JsonPath,
-        Some(_) => {
-            found.schema(
-                "The field 'QueryLanguage' should have one of these values: [JSONPath, JSONata]",
-                fields.at("QueryLanguage"),
-            );
-            Language::JsonPath
-        }
+/// The query language that an object names. Measured on AWS: whatever is not exactly `JSONPath`
+/// is JSONata, also what is no language at all.
+pub fn own_language(fields: &Fields<'_>) -> Option<Language> {
+    match fields.get("QueryLanguage")?.as_str() {
+        Some("JSONPath") => Some(Language::JsonPath),
+        _ => Some(Language::Jsonata),
     }
+}
+
+pub fn check_language_name(fields: &Fields<'_>, found: &mut Found) {
+    fields.one_of("QueryLanguage", &["JSONPath", "JSONata"], found);
+}
+
+/// Where a state leads, as its object says it.
+fn targets(state: &Map<String, Value>) -> Vec<&str> {
+    let mut targets: Vec<&str> = ["Next", "Default"]
+        .iter()
+        .filter_map(|field| state.get(*field)?.as_str())
+        .collect();
+    for field in ["Choices", "Catch"] {
+        let rules = state.get(field).and_then(Value::as_array);
+        targets.extend(
+            rules
+                .into_iter()
+                .flatten()
+                .filter_map(|rule| rule.get("Next")?.as_str()),
+        );
+    }
+    targets
+}
+
+fn is_terminal(state: &Map<String, Value>) -> bool {
+    let kind = state.get("Type").and_then(Value::as_str);
+    matches!(kind, Some("Succeed" | "Fail")) || state.get("End") == Some(&Value::Bool(true))
 }
 
 /// Numbers flows and states while they are read.
@@ -104,20 +163,11 @@ impl Builder {
         let id = FlowId(u32::try_from(self.flows.len()).unwrap_or(u32::MAX));
         self.flows.push(None);
         if depth > MAX_DEPTH {
-            found.schema("States are nested too deeply", fields.location.clone());
+            let message = "States are nested too deeply";
+            found.error("TOO_DEEPLY_NESTED", message, fields.here());
             return id;
         }
-        let missing: Vec<&str> = ["States", "StartAt"]
-            .into_iter()
-            .filter(|field| fields.get(field).is_none())
-            .collect();
-        if !missing.is_empty() {
-            let message = format!("These fields are required: [{}]", missing.join(", "));
-            let location = match fields.location.as_str() {
-                "" => "/",
-                other => other,
-            };
-            found.schema(message, location);
+        if !fields.require(&["States", "StartAt"], found) {
             return id;
         }
         let start = fields.text("StartAt", found);
@@ -129,36 +179,26 @@ impl Builder {
             return id;
         }
         let names = self.number(&states, found);
-        for (name, value) in states.object {
-            let Some(object) = value.as_object() else {
-                found.schema("Expected value of type Object", states.at(name));
+        for name in states.object.keys() {
+            // Not there: it is told as what it is instead.
+            let Some(own) = states.inner(name, found) else {
                 continue;
             };
             let own = Fields {
-                object,
-                location: states.at(name),
-                language: fields.language,
+                language: fields.machine,
+                ..own
             };
             let state = state::read(self, name, &own, &names, depth, found);
             if let (Some(state), Some(number)) = (state, names.get(name.as_str())) {
                 self.states[number.0 as usize] = Some(state);
             }
         }
-        let Some(start) = start else { return id };
-        match names.get(start) {
-            Some(start) => {
-                self.check_reached(*start, &names, &states.location, found);
-                let flow = Flow {
-                    start: *start,
-                    states: names,
-                };
-                self.flows[id.0 as usize] = Some(flow);
-            }
-            None => found.add(
-                "MISSING_TRANSITION_TARGET",
-                format!("Missing 'StartAt' target: {start}"),
-                fields.at("StartAt"),
-            ),
+        check_transitions(fields, &states, start, depth, found);
+        if let Some(start) = start.and_then(|start| names.get(start)) {
+            self.flows[id.0 as usize] = Some(Flow {
+                start: *start,
+                states: names,
+            });
         }
         id
     }
@@ -167,9 +207,9 @@ impl Builder {
     fn number(&mut self, states: &Fields<'_>, found: &mut Found) -> BTreeMap<Box<str>, StateId> {
         let mut names = BTreeMap::new();
         for name in states.object.keys() {
-            if name.chars().count() > MAX_NAME {
-                let message = format!("State names must not be longer than {MAX_NAME} characters");
-                found.schema(message, states.at(name));
+            if name.is_empty() || name.chars().count() > MAX_NAME {
+                let message = format!("State names must have 1 to {MAX_NAME} characters");
+                found.error("INVALID_STATE_NAME", message, states.at(name));
             }
             let id = StateId(u32::try_from(self.states.len()).unwrap_or(u32::MAX));
             self.states.push(None);
@@ -178,57 +218,73 @@ impl Builder {
         names
     }
 
-    /// A state that nothing leads to is a mistake.
-    fn check_reached(
-        &self,
-        start: StateId,
-        names: &BTreeMap<Box<str>, StateId>,
-        location: &str,
-        found: &mut Found,
-    ) {
-        // Something was wrong with a state: where it leads is not known.
-        let own: Vec<&State> = names
-            .values()
-            .filter_map(|id| self.states[id.0 as usize].as_ref())
-            .collect();
-        if own.len() < names.len() {
-            return;
-        }
-        let mut reached = BTreeSet::new();
-        let mut pending = vec![start];
-        while let Some(id) = pending.pop() {
-            if reached.insert(id)
-                && let Some(state) = &self.states[id.0 as usize]
-            {
-                pending.extend(targets(state));
-            }
-        }
-        for (name, id) in names {
-            if !reached.contains(id) {
-                found.add(
-                    "MISSING_TRANSITION_TARGET",
-                    format!("State \"{name}\" is not reachable."),
-                    format!("{location}/{name}"),
-                );
-            }
-        }
-    }
-
     fn finish(self, timeout_seconds: Option<u64>) -> Option<Definition> {
         Some(Definition {
             flows: self.flows.into_iter().collect::<Option<_>>()?,
             states: self.states.into_iter().collect::<Option<_>>()?,
+            main: FlowId(0),
             timeout_seconds,
+            check: super::TaskCheck::default(),
         })
     }
 }
 
-fn targets(state: &State) -> Vec<StateId> {
-    let mut targets: Vec<StateId> = state.next.into_iter().collect();
-    targets.extend(state.catch.iter().map(|catcher| catcher.next));
-    if let Kind::Choice(choice) = &state.kind {
-        targets.extend(choice.default);
-        targets.extend(choice.rules.iter().map(|rule| rule.next));
+/// A machine has to have an end, and nothing in a flow can be out of reach. Measured on AWS: a
+/// machine without an end is not told about what is out of reach, too, and the states inside of a
+/// state may go round for ever.
+fn check_transitions(
+    fields: &Fields<'_>,
+    states: &Fields<'_>,
+    start: Option<&str>,
+    depth: usize,
+    found: &mut Found,
+) {
+    let objects = || {
+        let all = states.object.iter();
+        all.filter_map(|(name, state)| Some((name.as_str(), state.as_object()?)))
+    };
+    if depth == 0 && !objects().any(|(_, state)| is_terminal(state)) {
+        let message = "Workflow has no terminal state";
+        found.transition("MISSING_END_STATE", message, None);
+        return;
     }
-    targets
+    let Some(start) = start else { return };
+    if !states.object.contains_key(start) {
+        let message = format!("Missing 'Next' target: {start}");
+        found.transition(MISSING_TARGET, message, Some(fields.at("StartAt")));
+    }
+    let edges: BTreeMap<&str, Vec<&str>> = objects()
+        .map(|(name, state)| (name, targets(state)))
+        .collect();
+    let mut reached = BTreeSet::new();
+    let mut pending = vec![start];
+    while let Some(name) = pending.pop() {
+        if let Some(targets) = edges.get(name)
+            && reached.insert(name)
+        {
+            pending.extend(targets);
+        }
+    }
+    for (name, _) in objects() {
+        if !reached.contains(name) {
+            let message = format!("State \"{name}\" is not reachable.");
+            found.transition(MISSING_TARGET, message, Some(states.at(name)));
+        }
+    }
+}
+
+/// The state that a member names.
+pub fn target(
+    fields: &Fields<'_>,
+    field: &str,
+    names: &BTreeMap<Box<str>, StateId>,
+    found: &mut Found,
+) -> Option<StateId> {
+    let name = fields.required_text(field, found)?;
+    let id = names.get(name).copied();
+    if id.is_none() {
+        let message = format!("Missing 'Next' target: {name}");
+        found.transition(MISSING_TARGET, message, Some(fields.at(field)));
+    }
+    id
 }

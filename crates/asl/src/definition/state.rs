@@ -4,30 +4,48 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::fields::{Fields, Found};
-use super::parse::{Builder, language};
+use super::fields::{Fields, Found, MAX_SECONDS, Range, looks_dynamic};
+use super::parse::{Builder, check_language_name, own_language, target};
 use super::{
-    Catcher, Choice, ChoiceRule, Condition, InputFilter, ItemBatcher, ItemReader, Kind, Language,
-    Map, MapMode, OutputFilter, Resource, ResultWriter, Retrier, State, StateId, Task, Wait,
+    Amount, Catcher, Choice, ChoiceRule, Condition, InputFilter, ItemBatcher, ItemReader, Kind,
+    Language, Map, MapMode, OutputFilter, Resource, ResultWriter, Retrier, State, StateId, Task,
+    Wait,
 };
 use crate::choice::Rule;
 use crate::failure::names;
+use crate::jsonata::Offered;
 use crate::template::Template;
 
 const TYPES: [&str; 8] = [
     "Task", "Wait", "Pass", "Succeed", "Fail", "Choice", "Parallel", "Map",
 ];
 /// Fields of the one query language that a state of the other must not have.
-const ONLY_JSON_PATH: [&str; 6] = [
+const ONLY_JSON_PATH: [&str; 16] = [
     "InputPath",
-    "Parameters",
-    "ResultSelector",
-    "ResultPath",
     "OutputPath",
+    "ResultPath",
+    "ResultSelector",
+    "Parameters",
     "ItemsPath",
+    "SecondsPath",
+    "TimestampPath",
+    "TimeoutSecondsPath",
+    "HeartbeatSecondsPath",
+    "MaxConcurrencyPath",
+    "ToleratedFailureCountPath",
+    "ToleratedFailurePercentagePath",
+    "ErrorPath",
+    "CausePath",
+    "Result",
 ];
-const ONLY_JSONATA: [&str; 4] = ["Arguments", "Output", "Items", "Condition"];
+const ONLY_JSONATA: [&str; 3] = ["Output", "Arguments", "Items"];
+
+const EVERY: &[&str] = &["Type", "Comment", "QueryLanguage"];
+const LEADING_ON: &[&str] = &["Next", "End", "InputPath", "OutputPath", "Output", "Assign"];
+const FAILING: &[&str] = &["Retry", "Catch", "ResultPath", "ResultSelector"];
+
 const MAX_DELAY_SECONDS: u64 = 31_622_400;
+const MAX_LABEL: usize = 40;
 
 type Names = BTreeMap<Box<str>, StateId>;
 
@@ -40,11 +58,10 @@ pub fn read(
     depth: usize,
     found: &mut Found,
 ) -> Option<State> {
-    let language = language(fields, Some(fields.language), found);
+    let language = own_language(fields).unwrap_or(fields.machine);
     let fields = &Fields {
-        object: fields.object,
-        location: fields.location.clone(),
         language,
+        ..fields.clone()
     };
     let kind_name = fields.required_text("Type", found)?;
     if !TYPES.contains(&kind_name) {
@@ -55,129 +72,216 @@ pub fn read(
         found.schema(message, fields.at("Type"));
         return None;
     }
-    check_language(fields, found);
+    check_languages(fields, kind_name, found);
+    fields.only(&known(kind_name), found);
+    check_language_name(fields, found);
+    fields.text("Comment", found);
+    let offered = offered(kind_name);
     let kind = match kind_name {
-        "Pass" => Kind::Pass {
-            result: fields.get("Result").cloned(),
-        },
-        "Succeed" => Kind::Succeed,
-        "Fail" => Kind::Fail {
+        "Pass" => pass(fields, found),
+        "Succeed" => Some(Kind::Succeed),
+        "Fail" => Some(Kind::Fail {
             error: fields.text_or_path("Error", found),
             cause: fields.text_or_path("Cause", found),
-        },
-        "Wait" => Kind::Wait(wait(fields, found)?),
-        "Choice" => Kind::Choice(choice(fields, names, found)?),
-        "Task" => Kind::Task(Box::new(task(fields, found)?)),
-        "Parallel" => parallel(builder, fields, depth, found)?,
-        _ => Kind::Map(Box::new(map(builder, fields, depth, found)?)),
+        }),
+        "Wait" => wait(fields, found).map(Kind::Wait),
+        "Choice" => choice(fields, names, found).map(Kind::Choice),
+        "Task" => task(fields, found).map(|task| Kind::Task(Box::new(task))),
+        "Parallel" => parallel(builder, fields, depth, found),
+        _ => map(builder, fields, depth, found).map(|map| Kind::Map(Box::new(map))),
     };
-    let ends = matches!(kind, Kind::Succeed | Kind::Fail { .. } | Kind::Choice(_));
+    // Everything else is looked at whatever is wrong with what the state does.
+    let ends = matches!(kind_name, "Succeed" | "Fail" | "Choice");
     let next = if ends {
-        None
+        Some(None)
     } else {
-        transition(fields, names, found)?
+        transition(fields, names, found)
     };
-    let can_fail = matches!(kind, Kind::Task(_) | Kind::Parallel { .. } | Kind::Map(_));
+    let input = InputFilter {
+        path: fields.optional_path("InputPath", found),
+        template: match (kind_name, language) {
+            // Of a Map, this is the older name of ItemSelector.
+            ("Map", Language::JsonPath) => None,
+            (_, Language::JsonPath) => fields.template("Parameters", Offered::default(), found),
+            (_, Language::Jsonata) => fields.template("Arguments", Offered::default(), found),
+        },
+    };
+    let output = OutputFilter {
+        selector: fields.template("ResultSelector", Offered::default(), found),
+        result_path: fields.reference("ResultPath", found),
+        path: fields.optional_path("OutputPath", found),
+        output: match language {
+            Language::JsonPath => None,
+            Language::Jsonata => fields.template("Output", offered, found),
+        },
+    };
+    let assign = assign(fields, offered, found);
+    let retry = each(fields, "Retry", found, retrier);
+    let catch = each(fields, "Catch", found, |fields, found| {
+        catcher(fields, names, found)
+    });
+    check_all_is_last(fields, "Retry", found);
+    check_all_is_last(fields, "Catch", found);
     Some(State {
         name: name.into(),
         language,
-        next,
-        input: InputFilter {
-            path: fields.optional_path("InputPath", found),
-            template: match (&kind, language) {
-                // Of a Map, this is the older name of ItemSelector.
-                (Kind::Map(_), Language::JsonPath) => None,
-                (_, Language::JsonPath) => fields.template("Parameters", found),
-                (_, Language::Jsonata) => fields.template("Arguments", found),
-            },
-        },
-        output: OutputFilter {
-            selector: fields.template("ResultSelector", found),
-            result_path: fields.reference("ResultPath", found),
-            path: fields.optional_path("OutputPath", found),
-            output: match language {
-                Language::JsonPath => None,
-                Language::Jsonata => fields.template("Output", found),
-            },
-        },
-        assign: assign(fields, found),
-        retry: if can_fail {
-            each(fields, "Retry", found, retrier)
-        } else {
-            Vec::new()
-        },
-        catch: if can_fail {
-            each(fields, "Catch", found, |fields, found| {
-                catcher(fields, names, found)
-            })
-        } else {
-            Vec::new()
-        },
-        kind,
+        reads_context: reads_context(fields),
+        next: next?,
+        input,
+        output,
+        assign,
+        retry,
+        catch,
+        kind: kind?,
     })
 }
 
-fn check_language(fields: &Fields<'_>, found: &mut Found) {
-    let (foreign, other) = match fields.language {
-        Language::JsonPath => (&ONLY_JSONATA[..], "JSONPath"),
-        Language::Jsonata => (&ONLY_JSON_PATH[..], "JSONata"),
+/// What a state of a type can have, whatever its query language.
+fn known(kind: &str) -> [&'static [&'static str]; 4] {
+    let (own, common): (&[&str], [&[&str]; 2]) = match kind {
+        "Pass" => (&["Result", "ResultPath", "Parameters"], [LEADING_ON, &[]]),
+        "Succeed" => (&["InputPath", "OutputPath", "Output"], [&[], &[]]),
+        "Fail" => (&["Error", "ErrorPath", "Cause", "CausePath"], [&[], &[]]),
+        "Wait" => (
+            &["Seconds", "SecondsPath", "Timestamp", "TimestampPath"],
+            [LEADING_ON, &[]],
+        ),
+        "Choice" => (
+            &[
+                "Choices",
+                "Default",
+                "InputPath",
+                "OutputPath",
+                "Output",
+                "Assign",
+            ],
+            [&[], &[]],
+        ),
+        "Task" => (
+            &[
+                "Resource",
+                "Parameters",
+                "Arguments",
+                "Credentials",
+                "TimeoutSeconds",
+                "TimeoutSecondsPath",
+                "HeartbeatSeconds",
+                "HeartbeatSecondsPath",
+            ],
+            [LEADING_ON, FAILING],
+        ),
+        "Parallel" => (
+            &["Branches", "Parameters", "Arguments"],
+            [LEADING_ON, FAILING],
+        ),
+        _ => (
+            &[
+                "ItemProcessor",
+                "Iterator",
+                "ItemsPath",
+                "Items",
+                "ItemSelector",
+                "Parameters",
+                "MaxConcurrency",
+                "MaxConcurrencyPath",
+                "ToleratedFailureCount",
+                "ToleratedFailureCountPath",
+                "ToleratedFailurePercentage",
+                "ToleratedFailurePercentagePath",
+                "Label",
+                "ItemReader",
+                "ItemBatcher",
+                "ResultWriter",
+            ],
+            [LEADING_ON, FAILING],
+        ),
     };
-    for field in foreign {
-        if fields.get(field).is_some() {
-            let message =
-                format!("The field '{field}' is not supported by the query language {other}");
-            found.schema(message, fields.at(field));
+    [EVERY, own, common[0], common[1]]
+}
+
+/// What `Output` and `Assign` of a state can look at.
+fn offered(kind: &str) -> Offered {
+    Offered {
+        result: matches!(kind, "Task" | "Parallel" | "Map"),
+        error_output: false,
+    }
+}
+
+/// Fields of the other query language. Measured on AWS: a state that falls back to JSONPath is told
+/// nothing about them.
+fn check_languages(fields: &Fields<'_>, kind: &str, found: &mut Found) {
+    if fields.machine == Language::Jsonata && fields.language == Language::JsonPath {
+        found.schema(
+            "'QueryLanguage' can not be 'JSONPath' if set to 'JSONata' for whole state machine",
+            fields.here(),
+        );
+        return;
+    }
+    let known = known(kind);
+    for field in fields.object.keys() {
+        // What no state of the type can have is told as such.
+        if known.iter().any(|names| names.contains(&field.as_str())) {
+            check_language_of(fields, field, found);
         }
+    }
+}
+
+fn check_language_of(fields: &Fields<'_>, field: &str, found: &mut Found) {
+    let (foreign, own, other) = match fields.language {
+        Language::JsonPath => (&ONLY_JSONATA[..], "JSONPath", "JSONata"),
+        Language::Jsonata => (&ONLY_JSON_PATH[..], "JSONata", "JSONPath"),
+    };
+    if fields.get(field).is_some() && foreign.contains(&field) {
+        let message = format!(
+            "The QueryLanguage is set to '{own}', but field '{field}' is only supported for the \
+             '{other}' QueryLanguage"
+        );
+        found.schema(message, fields.here());
     }
 }
 
 /// `Next` or `End`, exactly one of them.
 fn transition(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<Option<StateId>> {
-    let ends = match fields.get("End") {
-        None => false,
-        Some(Value::Bool(ends)) => *ends,
-        Some(_) => {
-            found.schema("Expected value of type Boolean", fields.at("End"));
-            return None;
-        }
-    };
+    let ends = fields.flag("End", found);
+    if fields.get("End").is_some() && ends.is_none() {
+        return None;
+    }
     match (fields.get("Next"), ends) {
-        (None, true) => Some(None),
-        (Some(_), false) => target(fields, "Next", names, found).map(Some),
-        _ => {
-            found.schema(
-                "These fields are required: exactly one of [Next, End]",
-                fields.location.clone(),
-            );
+        (None, Some(true)) => Some(None),
+        (Some(_), None | Some(false)) => target(fields, "Next", names, found).map(Some),
+        (Some(_), Some(true)) => {
+            fields.require_one(&["Next", "End"], found);
+            None
+        }
+        (None, _) => {
+            fields.require(&["Next"], found);
             None
         }
     }
 }
 
-fn target(fields: &Fields<'_>, field: &str, names: &Names, found: &mut Found) -> Option<StateId> {
-    let name = fields.required_text(field, found)?;
-    let id = names.get(name).copied();
-    if id.is_none() {
-        found.add(
-            "MISSING_TRANSITION_TARGET",
-            format!("Missing '{field}' target: {name}"),
-            fields.at(field),
-        );
-    }
-    id
-}
-
-fn assign(fields: &Fields<'_>, found: &mut Found) -> Option<Template> {
+fn assign(fields: &Fields<'_>, offered: Offered, found: &mut Found) -> Option<Template> {
     let object = fields.inner("Assign", found)?;
     for name in object.object.keys() {
-        let name = name.strip_suffix(".$").unwrap_or(name);
-        let plain = |c: char| c.is_alphanumeric() || c == '_';
-        if name.is_empty() || name == "states" || name.len() > 80 || !name.chars().all(plain) {
-            let message = format!("'{name}' cannot be the name of a variable");
+        let plain = match fields.language {
+            Language::JsonPath => name.strip_suffix(".$").unwrap_or(name),
+            Language::Jsonata => name,
+        };
+        if !is_variable(plain) {
+            let message = format!("'{plain}' cannot be the name of a variable");
             found.schema(message, object.at(name));
         }
     }
-    fields.template("Assign", found)
+    fields.template("Assign", offered, found)
+}
+
+/// A Unicode identifier of 80 characters at most, but for the reserved one.
+fn is_variable(name: &str) -> bool {
+    let first = |c: char| c.is_alphabetic() || c == '_';
+    name != "states"
+        && name.chars().count() <= 80
+        && name.starts_with(first)
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 /// The objects in a list.
@@ -191,7 +295,7 @@ fn each<T>(
         return Vec::new();
     };
     let Some(elements) = value.as_array() else {
-        found.schema("Expected value of type Array", fields.at(field));
+        found.schema("Expected value of type [ARRAY]", fields.at(field));
         return Vec::new();
     };
     let mut all = Vec::with_capacity(elements.len());
@@ -202,181 +306,263 @@ fn each<T>(
                 let own = Fields {
                     object,
                     location,
-                    language: fields.language,
+                    ..*fields
                 };
                 all.extend(read(&own, found));
             }
-            None => found.schema("Expected value of type Object", location),
+            None => found.schema("Expected value of type [OBJECT]", location),
         }
     }
     all
 }
 
-fn not_empty(fields: &Fields<'_>, field: &str, found: &mut Found) {
-    if fields
+/// A list that has to be there, with something in it.
+fn not_empty(fields: &Fields<'_>, field: &str, found: &mut Found) -> bool {
+    if !fields.require(&[field], found) {
+        return false;
+    }
+    let is_empty = fields
         .get(field)
         .and_then(Value::as_array)
-        .is_some_and(Vec::is_empty)
-    {
+        .is_some_and(Vec::is_empty);
+    if is_empty {
         found.schema("Value cannot be empty", fields.at(field));
     }
+    !is_empty
 }
 
 fn errors(fields: &Fields<'_>, found: &mut Found) -> Option<Vec<String>> {
-    let Some(value) = fields.get("ErrorEquals") else {
-        fields.missing("ErrorEquals", found);
+    if !not_empty(fields, "ErrorEquals", found) {
+        return None;
+    }
+    let Some(elements) = fields.get("ErrorEquals").and_then(Value::as_array) else {
+        found.schema("Expected value of type [ARRAY]", fields.at("ErrorEquals"));
         return None;
     };
-    let listed: Option<Vec<String>> = value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|name| name.as_str().map(str::to_owned))
-        .collect();
-    match listed {
-        Some(listed) if !listed.is_empty() => {
-            if listed.len() > 1 && listed.iter().any(|name| name == names::ALL) {
-                let message = format!("{} must appear alone", names::ALL);
-                found.schema(message, fields.at("ErrorEquals"));
+    let mut all = Vec::with_capacity(elements.len());
+    for (index, element) in elements.iter().enumerate() {
+        match element.as_str() {
+            Some(name) => all.push(name.to_owned()),
+            None => {
+                let location = format!("{}[{index}]", fields.at("ErrorEquals"));
+                found.schema("Expected value of type [STRING]", location);
             }
-            Some(listed)
         }
-        _ => {
-            found.schema("Value cannot be empty", fields.at("ErrorEquals"));
-            None
-        }
+    }
+    if all.len() > 1 && all.iter().any(|name| name == names::ALL) {
+        let message = format!("{} must appear alone", names::ALL);
+        found.schema(message, fields.at("ErrorEquals"));
+    }
+    Some(all)
+}
+
+/// What stands behind `States.ALL` would never be looked at.
+fn check_all_is_last(fields: &Fields<'_>, field: &str, found: &mut Found) {
+    let Some(elements) = fields.get(field).and_then(Value::as_array) else {
+        return;
+    };
+    let has_all = |element: &Value| {
+        let errors = element.get("ErrorEquals").and_then(Value::as_array);
+        errors.is_some_and(|errors| errors.iter().any(|error| error == names::ALL))
+    };
+    let last = elements.len().saturating_sub(1);
+    for (index, _) in elements
+        .iter()
+        .enumerate()
+        .filter(|(index, element)| *index != last && has_all(element))
+    {
+        let message = format!("{} must appear in the last entry of {field}", names::ALL);
+        let location = format!("{}[{index}]/ErrorEquals", fields.at(field));
+        found.schema(message, location);
     }
 }
 
 fn retrier(fields: &Fields<'_>, found: &mut Found) -> Option<Retrier> {
+    let known = [
+        "Comment",
+        "ErrorEquals",
+        "IntervalSeconds",
+        "MaxAttempts",
+        "BackoffRate",
+        "MaxDelaySeconds",
+        "JitterStrategy",
+    ];
+    fields.only(&[&known], found);
     let backoff_rate = match fields.get("BackoffRate") {
         None => 2.0,
         Some(value) => match value.as_f64() {
             Some(rate) if rate >= 1.0 => rate,
-            _ => {
-                let message = "The field 'BackoffRate' must be a number, 1.0 or more";
-                found.schema(message, fields.at("BackoffRate"));
-                return None;
+            Some(_) => {
+                found.schema("Minimum value is 1", fields.at("BackoffRate"));
+                2.0
+            }
+            None => {
+                found.schema("Expected value of type [NUMBER]", fields.at("BackoffRate"));
+                2.0
             }
         },
     };
-    let max_delay_seconds = fields.whole("MaxDelaySeconds", 1, found);
-    if max_delay_seconds.is_some_and(|seconds| seconds >= MAX_DELAY_SECONDS) {
-        let message = format!("The field 'MaxDelaySeconds' must be less than {MAX_DELAY_SECONDS}");
+    let interval_seconds = fields
+        .whole("IntervalSeconds", 1, MAX_SECONDS, found)
+        .unwrap_or(1);
+    let max_delay_seconds = fields.whole("MaxDelaySeconds", 1, MAX_DELAY_SECONDS, found);
+    if max_delay_seconds.is_some_and(|most| most <= interval_seconds) {
+        let message = "The value of 'MaxDelaySeconds' must be greater than 'IntervalSeconds'";
         found.schema(message, fields.at("MaxDelaySeconds"));
     }
-    let full_jitter = match fields.text("JitterStrategy", found) {
-        None | Some("NONE") => false,
-        Some("FULL") => true,
-        Some(_) => {
-            found.schema(
-                "The field 'JitterStrategy' should have one of these values: [FULL, NONE]",
-                fields.at("JitterStrategy"),
-            );
-            false
-        }
-    };
+    let jitter = fields.one_of("JitterStrategy", &["FULL", "NONE"], found);
+    let max_attempts = fields.whole("MaxAttempts", 0, MAX_SECONDS, found);
     Some(Retrier {
         errors: errors(fields, found)?,
-        interval_seconds: fields.whole("IntervalSeconds", 1, found).unwrap_or(1),
-        max_attempts: fields.whole("MaxAttempts", 0, found).unwrap_or(3),
+        interval_seconds,
+        max_attempts: max_attempts.unwrap_or(3),
         backoff_rate,
         max_delay_seconds,
-        full_jitter,
+        full_jitter: jitter == Some("FULL"),
     })
 }
 
 fn catcher(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<Catcher> {
+    let known = [
+        "Comment",
+        "ErrorEquals",
+        "Next",
+        "ResultPath",
+        "Assign",
+        "Output",
+    ];
+    fields.only(&[&known], found);
+    check_language_of(fields, "ResultPath", found);
+    check_language_of(fields, "Output", found);
+    let offered = Offered {
+        result: false,
+        error_output: true,
+    };
+    let errors = errors(fields, found);
+    let result_path = fields.reference("ResultPath", found);
+    let assign = assign(fields, offered, found);
+    let output = match fields.language {
+        Language::JsonPath => None,
+        Language::Jsonata => fields.template("Output", offered, found),
+    };
     Some(Catcher {
-        errors: errors(fields, found)?,
         next: target(fields, "Next", names, found)?,
-        result_path: fields.reference("ResultPath", found),
-        assign: assign(fields, found),
-        output: match fields.language {
-            Language::JsonPath => None,
-            Language::Jsonata => fields.template("Output", found),
-        },
+        errors: errors?,
+        result_path,
+        assign,
+        output,
     })
 }
 
-fn wait(fields: &Fields<'_>, found: &mut Found) -> Option<Wait> {
-    let given: Vec<&str> = ["Seconds", "SecondsPath", "Timestamp", "TimestampPath"]
-        .into_iter()
-        .filter(|field| fields.get(field).is_some())
-        .collect();
-    match given[..] {
-        ["Seconds" | "SecondsPath"] => fields.amount("Seconds", found).map(Wait::Seconds),
-        ["Timestamp"] => {
-            fields.text("Timestamp", found)?;
-            match fields.language {
-                Language::Jsonata => fields.template("Timestamp", found).map(Wait::Timestamp),
-                Language::JsonPath => {
-                    let value = fields.get("Timestamp").cloned()?;
-                    Some(Wait::Timestamp(Template::Value(value)))
-                }
-            }
-        }
-        ["TimestampPath"] => fields.path("TimestampPath", found).map(Wait::TimestampPath),
-        _ => {
-            found.schema(
-                "Exactly one of these fields is required: [Seconds, SecondsPath, Timestamp, \
-                 TimestampPath]",
-                fields.location.clone(),
-            );
-            None
-        }
+fn pass(fields: &Fields<'_>, found: &mut Found) -> Option<Kind> {
+    let result = fields.get("Result").cloned();
+    if result.as_ref().is_some_and(has_paths) {
+        let message = "Attempt to use a path in the result of a pass state.";
+        found.warning("PASS_RESULT_IS_STATIC", message, fields.at("Result"));
+    }
+    Some(Kind::Pass { result })
+}
+
+fn has_paths(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(name, member)| {
+            let is_path = member.as_str().is_some_and(looks_dynamic);
+            (name.ends_with(".$") && is_path) || has_paths(member)
+        }),
+        Value::Array(elements) => elements.iter().any(has_paths),
+        _ => false,
     }
 }
 
-fn choice(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<Choice> {
-    if fields.get("Choices").is_none() {
-        fields.missing("Choices", found);
+fn wait(fields: &Fields<'_>, found: &mut Found) -> Option<Wait> {
+    let all = match fields.language {
+        Language::JsonPath => &["Seconds", "SecondsPath", "Timestamp", "TimestampPath"][..],
+        Language::Jsonata => &["Seconds", "Timestamp"][..],
+    };
+    if !fields.require_one(all, found) {
         return None;
     }
+    if fields.get("Seconds").is_some() || fields.get("SecondsPath").is_some() {
+        return fields
+            .amount("Seconds", Range::SECONDS, found)
+            .map(Wait::Seconds);
+    }
+    if fields.get("TimestampPath").is_some() {
+        let path = fields.reference("TimestampPath", found).flatten();
+        return path.map(Wait::TimestampPath);
+    }
+    let text = fields.text("Timestamp", found)?;
+    let template = match fields.language {
+        Language::Jsonata => fields.template("Timestamp", Offered::default(), found)?,
+        Language::JsonPath => {
+            if looks_dynamic(text) {
+                let message = "Field value looks like a path, but field name does not end with \
+                               'Path'.";
+                found.warning("NO_PATH", message, fields.at("Timestamp"));
+            }
+            Template::Value(text.into())
+        }
+    };
+    if let Template::Value(moment) = &template
+        && crate::choice::timestamp(moment).is_none()
+    {
+        let message = "Value is not a valid ISO-8601 extended offset date-time format string";
+        found.schema(message, fields.at("Timestamp"));
+        return None;
+    }
+    Some(Wait::Timestamp(template))
+}
+
+fn choice(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<Choice> {
+    not_empty(fields, "Choices", found);
     let rules = each(fields, "Choices", found, |fields, found| {
-        let condition = match fields.language {
-            Language::JsonPath => match Rule::parse(fields.object) {
-                Ok(rule) => Condition::Rule(rule),
-                Err(error) => {
-                    found.schema(error.to_string(), fields.location.clone());
-                    return None;
-                }
-            },
-            Language::Jsonata => match fields.template("Condition", found) {
-                Some(template) => Condition::Template(template),
-                None => {
-                    fields.missing("Condition", found);
-                    return None;
-                }
-            },
-        };
-        Some(ChoiceRule {
-            condition,
-            next: target(fields, "Next", names, found)?,
-            assign: assign(fields, found),
-            output: match fields.language {
-                Language::JsonPath => None,
-                Language::Jsonata => fields.template("Output", found),
-            },
-        })
+        rule(fields, names, found)
     });
     let default = match fields.get("Default") {
         Some(_) => Some(target(fields, "Default", names, found)?),
         None => None,
     };
-    not_empty(fields, "Choices", found);
     Some(Choice { rules, default })
+}
+
+fn rule(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<ChoiceRule> {
+    let next = target(fields, "Next", names, found);
+    let condition = match fields.language {
+        Language::JsonPath => match Rule::parse(fields.object) {
+            Ok(rule) => Some(Condition::Rule(rule)),
+            Err(error) => {
+                let location = format!("{}{}", fields.location, error.place);
+                found.schema(error.problem.to_string(), location);
+                None
+            }
+        },
+        Language::Jsonata => {
+            let known = ["Condition", "Next", "Comment", "Assign", "Output"];
+            fields.only(&[&known], found);
+            fields.require(&["Condition"], found);
+            fields
+                .template("Condition", Offered::default(), found)
+                .map(Condition::Template)
+        }
+    };
+    let assign = assign(fields, Offered::default(), found);
+    let output = match fields.language {
+        Language::JsonPath => None,
+        Language::Jsonata => fields.template("Output", Offered::default(), found),
+    };
+    Some(ChoiceRule {
+        condition: condition?,
+        next: next?,
+        assign,
+        output,
+    })
 }
 
 fn resource(fields: &Fields<'_>, found: &mut Found) -> Option<Resource> {
     let arn = fields.required_text("Resource", found)?;
     let parsed = Resource::parse(arn);
     if parsed.is_none() {
-        let message = format!(
-            "The resource provided {arn} is not recognized. The value is not a valid resource \
-             ARN, or the resource is not available in this region."
-        );
-        found.schema(message, fields.at("Resource"));
+        found.schema(Resource::refusal(arn), fields.at("Resource"));
     }
     parsed
 }
@@ -386,16 +572,26 @@ fn task(fields: &Fields<'_>, found: &mut Found) -> Option<Task> {
         None => None,
         Some(inner) => {
             if inner.get("RoleArn").is_none() && inner.get("RoleArn.$").is_none() {
-                inner.missing("RoleArn", found);
+                let message = "The field 'RoleArn' is required but was missing";
+                found.schema(message, inner.location);
             }
-            fields.template("Credentials", found)
+            fields.template("Credentials", Offered::default(), found)
         }
     };
+    let timeout_seconds = fields.amount("TimeoutSeconds", Range::TIMEOUT, found);
+    let heartbeat_seconds = fields.amount("HeartbeatSeconds", Range::TIMEOUT, found);
+    if let (Some(Amount::Value(timeout)), Some(Amount::Value(heartbeat))) =
+        (&timeout_seconds, &heartbeat_seconds)
+        && heartbeat >= timeout
+    {
+        let message = "The value of 'HeartbeatSeconds' must be smaller than 'TimeoutSeconds'";
+        found.schema(message, fields.at("HeartbeatSeconds"));
+    }
     Some(Task {
         resource: resource(fields, found)?,
         credentials,
-        timeout_seconds: fields.amount("TimeoutSeconds", found),
-        heartbeat_seconds: fields.amount("HeartbeatSeconds", found),
+        timeout_seconds,
+        heartbeat_seconds,
     })
 }
 
@@ -405,60 +601,60 @@ fn parallel(
     depth: usize,
     found: &mut Found,
 ) -> Option<Kind> {
-    if fields.get("Branches").is_none() {
-        fields.missing("Branches", found);
+    if !not_empty(fields, "Branches", found) {
         return None;
     }
     let branches = each(fields, "Branches", found, |fields, found| {
+        fields.only(&[&["Comment", "StartAt", "States"]], found);
         Some(builder.flow(fields, depth + 1, found))
     });
-    not_empty(fields, "Branches", found);
     Some(Kind::Parallel { branches })
 }
 
 fn map(builder: &mut Builder, fields: &Fields<'_>, depth: usize, found: &mut Found) -> Option<Map> {
-    let name = if fields.get("ItemProcessor").is_some() {
-        "ItemProcessor"
-    } else {
-        "Iterator"
+    fields.not_both("ItemProcessor", "Iterator", found);
+    fields.not_both("ItemSelector", "Parameters", found);
+    let max_concurrency = fields.amount("MaxConcurrency", Range::COUNT, found);
+    let tolerated_count = fields.amount("ToleratedFailureCount", Range::COUNT, found);
+    let tolerated_percentage =
+        fields.amount("ToleratedFailurePercentage", Range::PERCENTAGE, found);
+    let label = label(fields, found);
+    let items_path = fields.path("ItemsPath", found);
+    let items = match fields.language {
+        Language::JsonPath => None,
+        Language::Jsonata => fields.template("Items", Offered::default(), found),
     };
-    let Some(processor) = fields.inner(name, found) else {
-        if fields.get(name).is_none() {
-            fields.missing("ItemProcessor", found);
-        }
-        return None;
-    };
-    let mode = mode(&processor, found);
-    let flow = builder.flow(&processor, depth + 1, found);
     let selector = if fields.get("ItemSelector").is_some() {
-        fields.template("ItemSelector", found)
+        fields.template("ItemSelector", Offered::default(), found)
     } else {
-        fields.template("Parameters", found)
+        fields.template("Parameters", Offered::default(), found)
     };
+    let reader = reader(fields, found);
+    let batcher = batcher(fields, found);
+    let writer = writer(fields, found);
+    let name = if fields.get("Iterator").is_some() && fields.get("ItemProcessor").is_none() {
+        "Iterator"
+    } else {
+        "ItemProcessor"
+    };
+    fields.require(&[name], found);
+    let processor = fields.inner(name, found)?;
+    let known = ["Comment", "ProcessorConfig", "StartAt", "States"];
+    processor.only(&[&known], found);
+    let mode = mode(&processor, found);
     Some(Map {
-        processor: flow,
+        processor: builder.flow(&processor, depth + 1, found),
         mode,
-        items_path: fields.path("ItemsPath", found),
-        items: match fields.language {
-            Language::JsonPath => None,
-            Language::Jsonata => fields.template("Items", found),
-        },
+        items_path,
+        items,
         selector,
-        max_concurrency: fields.amount("MaxConcurrency", found),
-        tolerated_count: fields.amount("ToleratedFailureCount", found),
-        tolerated_percentage: fields.amount("ToleratedFailurePercentage", found),
-        label: fields.text("Label", found).map(str::to_owned),
-        reader: reader(fields, found),
-        batcher: fields.inner("ItemBatcher", found).map(|own| ItemBatcher {
-            max_items: own.amount("MaxItemsPerBatch", found),
-            max_bytes: own.amount("MaxInputBytesPerBatch", found),
-            batch_input: own.template("BatchInput", found),
-        }),
-        writer: fields.inner("ResultWriter", found).map(|own| ResultWriter {
-            resource: own.get("Resource").and_then(|_| resource(&own, found)),
-            arguments: arguments(&own, found),
-            config: own.get("WriterConfig").cloned(),
-        }),
+        max_concurrency,
+        tolerated_count,
+        tolerated_percentage,
+        label,
+        reader,
+        batcher,
+        writer,
     })
 }
 
@@ -466,45 +662,159 @@ fn mode(processor: &Fields<'_>, found: &mut Found) -> MapMode {
     let Some(config) = processor.inner("ProcessorConfig", found) else {
         return MapMode::Inline;
     };
-    match config.text("Mode", found) {
-        None | Some("INLINE") => MapMode::Inline,
-        Some("DISTRIBUTED") => match config.text("ExecutionType", found) {
-            Some("STANDARD") | None => MapMode::Distributed { express: false },
-            Some("EXPRESS") => MapMode::Distributed { express: true },
-            Some(_) => {
-                found.schema(
-                    "The field 'ExecutionType' should have one of these values: [STANDARD, EXPRESS]",
-                    config.at("ExecutionType"),
-                );
-                MapMode::Inline
+    config.only(&[&["Mode", "ExecutionType"]], found);
+    let kind = config.one_of("ExecutionType", &["STANDARD", "EXPRESS"], found);
+    match config.one_of("Mode", &["INLINE", "DISTRIBUTED"], found) {
+        Some("DISTRIBUTED") => {
+            config.require(&["ExecutionType"], found);
+            MapMode::Distributed {
+                express: kind == Some("EXPRESS"),
             }
-        },
-        Some(_) => {
-            found.schema(
-                "The field 'Mode' should have one of these values: [INLINE, DISTRIBUTED]",
-                config.at("Mode"),
-            );
-            MapMode::Inline
         }
+        _ => MapMode::Inline,
+    }
+}
+
+/// The name of a distributed map's runs. It becomes a part of ARNs.
+fn label(fields: &Fields<'_>, found: &mut Found) -> Option<String> {
+    const CODE: &str = "INVALID_LABEL_NAME";
+    let label = fields.text("Label", found)?;
+    if label.chars().count() > MAX_LABEL {
+        let message = format!("Label cannot exceed {MAX_LABEL} characters");
+        found.error(CODE, message, fields.at("Label"));
+    }
+    let refused =
+        |c: &char| c.is_whitespace() || c.is_control() || "?*<>{}[]:;,\\|^~$#%&`\"".contains(*c);
+    if let Some(character) = label.chars().find(refused) {
+        let message = format!("Label contains invalid character: {}", quoted(character));
+        found.error(CODE, message, fields.at("Label"));
+    }
+    Some(label.to_owned())
+}
+
+/// A character in quotes, with an escape sequence where it cannot be seen.
+fn quoted(character: char) -> String {
+    match (character, u32::from(character)) {
+        ('\t', _) => "'\\t'".into(),
+        ('\n', _) => "'\\n'".into(),
+        ('\r', _) => "'\\r'".into(),
+        ('\\', _) => "'\\\\'".into(),
+        (_, code @ (0..32 | 127..=160)) => format!("'\\x{code:02x}'"),
+        (control, code) if control.is_control() || control.is_whitespace() && control != ' ' => {
+            format!("'\\u{code:04x}'")
+        }
+        (other, _) => format!("'{other}'"),
     }
 }
 
 fn reader(fields: &Fields<'_>, found: &mut Found) -> Option<ItemReader> {
     let own = fields.inner("ItemReader", found)?;
-    let max_items = own
-        .inner("ReaderConfig", found)
-        .and_then(|config| config.amount("MaxItems", found));
+    let known = [
+        "Comment",
+        "Resource",
+        "ReaderConfig",
+        "Parameters",
+        "Arguments",
+    ];
+    own.only(&[&known], found);
+    let arguments = arguments(&own, found);
+    let mut max_items = None;
+    // Column names are not looked at for expressions.
+    let config = own.get("ReaderConfig").map(|value| match own.language {
+        Language::JsonPath => Template::json_path(value).unwrap_or(Template::Value(value.clone())),
+        Language::Jsonata => Template::jsonata(value),
+    });
+    if let Some(own) = own.inner("ReaderConfig", found) {
+        max_items = own.amount("MaxItems", Range::POSITIVE, found);
+        let kinds = ["CSV", "JSON", "JSONL", "PARQUET", "MANIFEST"];
+        own.one_of("InputType", &kinds, found);
+        own.one_of("CSVHeaderLocation", &["FIRST_ROW", "GIVEN"], found);
+    }
     Some(ItemReader {
         resource: resource(&own, found)?,
-        arguments: arguments(&own, found),
-        config: own.template("ReaderConfig", found),
+        arguments,
+        config,
         max_items,
     })
 }
 
+fn batcher(fields: &Fields<'_>, found: &mut Found) -> Option<ItemBatcher> {
+    let own = fields.inner("ItemBatcher", found)?;
+    let known = [
+        "Comment",
+        "MaxItemsPerBatch",
+        "MaxItemsPerBatchPath",
+        "MaxInputBytesPerBatch",
+        "MaxInputBytesPerBatchPath",
+        "BatchInput",
+    ];
+    own.only(&[&known], found);
+    Some(ItemBatcher {
+        max_items: own.amount("MaxItemsPerBatch", Range::POSITIVE, found),
+        max_bytes: own.amount("MaxInputBytesPerBatch", Range::POSITIVE, found),
+        batch_input: own.template("BatchInput", Offered::default(), found),
+    })
+}
+
+fn writer(fields: &Fields<'_>, found: &mut Found) -> Option<ResultWriter> {
+    let own = fields.inner("ResultWriter", found)?;
+    let known = [
+        "Comment",
+        "Resource",
+        "WriterConfig",
+        "Parameters",
+        "Arguments",
+    ];
+    own.only(&[&known], found);
+    if own.get("Resource").is_none() && own.get("WriterConfig").is_none() {
+        own.require(&["Resource"], found);
+    }
+    if let Some(config) = own.inner("WriterConfig", found) {
+        let forms = ["NONE", "COMPACT", "FLATTEN"];
+        config.one_of("Transformation", &forms, found);
+        config.one_of("OutputType", &["JSON", "JSONL"], found);
+    }
+    Some(ResultWriter {
+        resource: own.get("Resource").and_then(|_| resource(&own, found)),
+        arguments: arguments(&own, found),
+        config: own.get("WriterConfig").cloned(),
+    })
+}
+
 fn arguments(fields: &Fields<'_>, found: &mut Found) -> Option<Template> {
+    check_language_of(fields, "Parameters", found);
+    check_language_of(fields, "Arguments", found);
     match fields.language {
-        Language::JsonPath => fields.template("Parameters", found),
-        Language::Jsonata => fields.template("Arguments", found),
+        Language::JsonPath => fields.template("Parameters", Offered::default(), found),
+        Language::Jsonata => fields.template("Arguments", Offered::default(), found),
+    }
+}
+
+/// Whether anything in a state may look at the context object. It is costly to make, so a state
+/// that cannot see it gets none. To say yes too often does no harm.
+fn reads_context(fields: &Fields<'_>) -> bool {
+    let own = fields.object.iter();
+    own.filter(|(name, _)| {
+        !["ItemProcessor", "Iterator", "Branches", "Comment"].contains(&name.as_str())
+    })
+    .any(|(_, value)| mentions_context(value, fields.language))
+}
+
+fn mentions_context(value: &Value, language: Language) -> bool {
+    match value {
+        Value::String(text) => match language {
+            Language::JsonPath => text.contains("$$"),
+            Language::Jsonata => text.split("$states").skip(1).any(|rest| {
+                let known = [".input", ".result", ".errorOutput"];
+                !known.iter().any(|known| rest.starts_with(known))
+            }),
+        },
+        Value::Array(elements) => elements
+            .iter()
+            .any(|element| mentions_context(element, language)),
+        Value::Object(members) => members
+            .values()
+            .any(|member| mentions_context(member, language)),
+        _ => false,
     }
 }

@@ -284,7 +284,41 @@ fn parse(text: &str) -> Result<Value, Refused> {
     if text.trim().is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(text).map_err(|error| format!("the string is not valid JSON: {error}"))
+    serde_json::from_str(&whole_zeros(text))
+        .map_err(|error| format!("the string is not valid JSON: {error}"))
+}
+
+/// Takes the sign from `-0`, which is a whole number to AWS and a float to `serde_json`.
+fn whole_zeros(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains("-0") {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut is_text = false;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if is_text => {
+                out.push(character);
+                out.extend(characters.next());
+                continue;
+            }
+            '"' => is_text = !is_text,
+            '-' if !is_text => {
+                let rest = characters.as_str();
+                let digits = rest.strip_prefix('0');
+                let is_zero = digits.is_some_and(|rest| {
+                    !rest.starts_with(|c: char| c.is_ascii_digit() || ".eE".contains(c))
+                });
+                if is_zero {
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        out.push(character);
+    }
+    out.into()
 }
 
 /// A random UUID, version 4 (RFC 9562).

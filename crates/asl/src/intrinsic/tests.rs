@@ -99,6 +99,12 @@ fn functions_give_what_aws_gives() {
         ("States.StringToJson($)", json!(""), json!(null)),
         ("States.StringToJson($)", json!(" "), json!(null)),
         ("States.StringToJson($)", json!("1.1"), json!(1.1)),
+        ("States.StringToJson($)", json!("-0"), json!(0)),
+        (
+            "States.StringToJson($)",
+            json!("[-0, -0.5, \"-0\"]"),
+            json!([0, -0.5, "-0"]),
+        ),
         ("States.StringToJson($)", json!(text), object.clone()),
         (
             "States.StringSplit($, ',')",

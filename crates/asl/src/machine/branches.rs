@@ -75,20 +75,27 @@ impl Step<'_> {
             state: StateKind::Map,
             length: Some(length as u64),
         };
-        let previous = self.record_of(id, started);
+        // One that is taken up again has said so when it began.
+        let again = self.execution.fibers[&id].phase == Phase::MapRun;
+        let previous = match again {
+            true => self.execution.fibers[&id].previous,
+            false => self.record_of(id, started),
+        };
         if let MapMode::Distributed { .. } = map.mode {
             let tolerated_count = self.tolerated(map, &data)?;
             let tolerated_percentage = self.tolerated_percentage(map, &data)?;
-            let timer = self.next_run(id, TimerKind::TaskTimeout);
+            let run = match again {
+                true => self.execution.fibers[&id].run,
+                false => self.next_run(id, TimerKind::TaskTimeout).run,
+            };
             self.set_forked(id);
             self.set_phase(id, Phase::MapRun);
             self.commands.push(Command::RunMap(MapRequest {
-                task: TaskId {
-                    fiber: id,
-                    run: timer.run,
-                },
+                task: TaskId { fiber: id, run },
                 state: self.execution.fibers[&id].state,
+                entered_event: self.execution.fibers[&id].entered_event,
                 input,
+                context: data.context,
                 variables: data.variables,
                 items,
                 max_concurrency,
@@ -121,7 +128,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn limit(
+    pub fn limit(
         &mut self,
         field: &str,
         map: &Map,
@@ -139,7 +146,7 @@ impl Step<'_> {
         Ok(whole(number))
     }
 
-    fn tolerated(
+    pub fn tolerated(
         &mut self,
         map: &Map,
         data: &super::data::Data,
@@ -157,7 +164,7 @@ impl Step<'_> {
         Ok(Some(whole(number)))
     }
 
-    fn tolerated_percentage(
+    pub fn tolerated_percentage(
         &mut self,
         map: &Map,
         data: &super::data::Data,
@@ -221,15 +228,7 @@ impl Step<'_> {
         let input = match &map.selector {
             None => value,
             Some(selector) => {
-                let before = self
-                    .execution
-                    .fibers
-                    .get_mut(&id)
-                    .and_then(|fiber| fiber.item.replace(item.clone()));
-                let data = self.data(id).with_input(input);
-                if let Some(fiber) = self.execution.fibers.get_mut(&id) {
-                    fiber.item = before;
-                }
+                let data = self.data_of_item(id, item.clone()).with_input(input);
                 Arc::new(self.evaluate(&data, |evaluation| {
                     selector.evaluate("ItemSelector", evaluation)
                 })?)
@@ -246,6 +245,20 @@ impl Step<'_> {
             Some(item),
         );
         Ok(())
+    }
+
+    /// What an iteration's input is made with: `$$.Map.Item` is the item.
+    pub fn data_of_item(&mut self, id: FiberId, item: Item) -> super::data::Data {
+        let before = self
+            .execution
+            .fibers
+            .get_mut(&id)
+            .and_then(|fiber| fiber.item.replace(item));
+        let data = self.data(id);
+        if let Some(fiber) = self.execution.fibers.get_mut(&id) {
+            fiber.item = before;
+        }
+        data
     }
 
     pub fn branch_done(&mut self, branch: Branch, last_event: u64, output: Arc<Value>) {
@@ -359,14 +372,20 @@ impl Step<'_> {
         }
     }
 
+    pub fn map_run_redriven(&mut self, task: TaskId, arn: String, count: u32) {
+        if self.awaiting(task).is_some() {
+            self.record_of(task.fiber, EventKind::MapRunRedriven { arn, count });
+        }
+    }
+
     pub fn map_run_ended(&mut self, task: TaskId, result: Result<Value, Failure>) {
         if self.awaiting(task).is_none() {
             return;
         }
         let id = task.fiber;
-        self.set_phase(id, Phase::Executing);
         match result {
             Ok(output) => {
+                self.set_phase(id, Phase::Executing);
                 let event = self.record_of(id, EventKind::MapRunSucceeded);
                 self.record(event, EventKind::StateSucceeded(StateKind::Map));
                 let made = self.output(id, Arc::new(output));
@@ -385,7 +404,7 @@ impl Step<'_> {
     }
 }
 
-fn not_an_array(map: &Map, value: &Value) -> EvaluationError {
+pub fn not_an_array(map: &Map, value: &Value) -> EvaluationError {
     let path = map.items_path.as_ref().map_or("$", |path| path.source());
     EvaluationError::runtime(format!(
         "Reference path \"{path}\" must point to array, but points to: {value}"

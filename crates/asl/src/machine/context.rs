@@ -10,17 +10,18 @@ use crate::definition::{Definition, Kind};
 pub fn context(identity: &Identity, definition: &Definition, fiber: &Fiber) -> Value {
     let state = definition.state(fiber.state);
     let mut object = Map::new();
-    object.insert(
-        "Execution".into(),
-        json!({
-            "Id": identity.execution_arn,
-            "Input": identity.input,
-            "Name": identity.execution_name,
-            "RoleArn": identity.role_arn,
-            "StartTime": moment(identity.started_ms),
-            "RedriveCount": identity.redrive_count,
-        }),
-    );
+    let mut execution = json!({
+        "Id": identity.execution_arn,
+        "Input": identity.input,
+        "Name": identity.execution_name,
+        "RoleArn": identity.role_arn,
+        "StartTime": moment(identity.started_ms),
+    });
+    // Recorded on AWS: what cannot be redriven has no count of it.
+    if !identity.execution_arn.contains(":express:") {
+        execution["RedriveCount"] = identity.redrive_count.into();
+    }
+    object.insert("Execution".into(), execution);
     object.insert(
         "StateMachine".into(),
         json!({"Id": identity.machine_arn, "Name": identity.machine_name}),

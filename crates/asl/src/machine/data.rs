@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::context::context;
-use super::{FiberId, Step};
+use super::{Fiber, FiberId, Step};
 use crate::choice::MissingVariable;
-use crate::definition::{Amount, Language, Text};
+use crate::definition::{Amount, Kind, Language, State, Text};
 use crate::failure::{Evaluation, EvaluationError, names};
 use crate::path::{Path, Root};
 use crate::scope::{Scope, Unresolved, Variables};
@@ -29,6 +29,15 @@ pub struct Made {
     pub assigned: BTreeMap<String, Arc<Value>>,
 }
 
+impl Made {
+    pub fn of(output: Arc<Value>) -> Self {
+        Self {
+            output,
+            assigned: BTreeMap::new(),
+        }
+    }
+}
+
 impl Data {
     /// The same data with another meaning of `$`.
     pub fn with_input(self, input: Arc<Value>) -> Self {
@@ -41,10 +50,23 @@ impl Step<'_> {
         let fiber = &self.execution.fibers[&id];
         Data {
             input: Arc::clone(&fiber.input),
-            context: context(&self.execution.identity, self.definition, fiber),
+            context: self.context_of(fiber),
             variables: fiber.variables.clone(),
             result: None,
             error_output: None,
+        }
+    }
+
+    /// What `$$` is for a fiber. A state that cannot see it has null instead, since it takes longer
+    /// to make than most states take.
+    fn context_of(&self, fiber: &Fiber) -> Value {
+        if let Some(context) = self.watch.as_ref().and_then(|watch| watch.context()) {
+            return context.clone();
+        }
+        if self.definition.state(fiber.state).reads_context {
+            context(&self.execution.identity, self.definition, fiber)
+        } else {
+            Value::Null
         }
     }
 
@@ -70,43 +92,58 @@ impl Step<'_> {
     pub fn effective_input(&mut self, id: FiberId) -> Result<Arc<Value>, EvaluationError> {
         let definition = self.definition;
         let state = definition.state(self.execution.fibers[&id].state);
-        let data = self.data(id);
-        let filtered = filter(state.input.path.as_ref(), &data)?;
-        let Some(template) = &state.input.template else {
-            return Ok(filtered);
+        let raw = &self.execution.fibers[&id].input;
+        let filtered = match &state.input.path {
+            None => Arc::clone(raw),
+            path => filter(path.as_ref(), &self.data(id))?,
         };
-        let (data, place) = match state.language {
-            Language::JsonPath => (data.with_input(filtered), "Parameters"),
-            Language::Jsonata => (data, "Arguments"),
+        let shown = Arc::clone(&filtered);
+        self.see(|inspection| match (&state.kind, state.language) {
+            // Recorded on AWS: what goes into branches and iterations is not shown.
+            (Kind::Parallel { .. } | Kind::Map(_), _) | (_, Language::Jsonata) => {}
+            _ => inspection.after_input_path = Some(shown),
+        });
+        let effective = match &state.input.template {
+            None => filtered,
+            Some(template) => {
+                let data = self.data(id);
+                let (data, place) = match state.language {
+                    Language::JsonPath => (data.with_input(filtered), "Parameters"),
+                    Language::Jsonata => (data, "Arguments"),
+                };
+                let value = self.evaluate(&data, |evaluation| template.evaluate(place, evaluation));
+                Arc::new(value?)
+            }
         };
-        let value = self.evaluate(&data, |evaluation| template.evaluate(place, evaluation));
-        value.map(Arc::new)
+        let shown = Arc::clone(&effective);
+        self.see(|inspection| match (&state.kind, state.language) {
+            (Kind::Task(_) | Kind::Pass { .. }, Language::JsonPath) => {
+                inspection.after_parameters = Some(shown);
+            }
+            (Kind::Task(_) | Kind::Parallel { .. }, Language::Jsonata)
+                if state.input.template.is_some() =>
+            {
+                inspection.after_arguments = Some(shown);
+            }
+            _ => {}
+        });
+        Ok(effective)
     }
 
     /// What a state with this result puts out, and the variables that it sets.
     pub fn output(&mut self, id: FiberId, result: Arc<Value>) -> Result<Made, EvaluationError> {
         let definition = self.definition;
         let state = definition.state(self.execution.fibers[&id].state);
-        let mut data = self.data(id);
+        if let Kind::Task(_) = state.kind {
+            self.see(|inspection| inspection.result = Some(Arc::clone(&result)));
+        }
         match state.language {
-            Language::JsonPath => {
-                let mut result = result;
-                if let Some(selector) = &state.output.selector {
-                    data = data.with_input(result);
-                    let selected = self.evaluate(&data, |evaluation| {
-                        selector.evaluate("ResultSelector", evaluation)
-                    })?;
-                    result = Arc::new(selected);
-                }
-                let raw = Arc::clone(&self.execution.fibers[&id].input);
-                data = data.with_input(Arc::clone(&result));
-                let assigned = self.assigned(state.assign.as_ref(), &data)?;
-                let placed = place(state.output.result_path.as_ref(), raw, result)?;
-                data = data.with_input(placed);
-                let output = filter(state.output.path.as_ref(), &data)?;
-                Ok(Made { output, assigned })
-            }
+            Language::JsonPath => self.placed(id, state, result),
             Language::Jsonata => {
+                if state.assign.is_none() && state.output.output.is_none() {
+                    return Ok(Made::of(result));
+                }
+                let mut data = self.data(id);
                 data.result = Some(Arc::clone(&result));
                 let assigned = self.assigned(state.assign.as_ref(), &data)?;
                 let output =
@@ -119,6 +156,50 @@ impl Step<'_> {
                 Ok(Made { output, assigned })
             }
         }
+    }
+
+    /// `ResultSelector`, `Assign`, `ResultPath` and `OutputPath`.
+    fn placed(
+        &mut self,
+        id: FiberId,
+        state: &State,
+        result: Arc<Value>,
+    ) -> Result<Made, EvaluationError> {
+        let selected = match &state.output.selector {
+            None => result,
+            Some(selector) => {
+                let data = self.data(id).with_input(result);
+                let selected = self.evaluate(&data, |evaluation| {
+                    selector.evaluate("ResultSelector", evaluation)
+                })?;
+                Arc::new(selected)
+            }
+        };
+        let assigned = match &state.assign {
+            None => BTreeMap::new(),
+            assign => {
+                let data = self.data(id).with_input(Arc::clone(&selected));
+                self.assigned(assign.as_ref(), &data)?
+            }
+        };
+        let raw = Arc::clone(&self.execution.fibers[&id].input);
+        let shown = Arc::clone(&selected);
+        let placed = place(state.output.result_path.as_ref(), raw, selected)?;
+        let has_result = matches!(
+            state.kind,
+            Kind::Task(_) | Kind::Pass { .. } | Kind::Parallel { .. } | Kind::Map(_)
+        );
+        if has_result {
+            self.see(|inspection| {
+                inspection.after_result_selector = Some(shown);
+                inspection.after_result_path = Some(Arc::clone(&placed));
+            });
+        }
+        let output = match &state.output.path {
+            None => placed,
+            path => filter(path.as_ref(), &self.data(id).with_input(placed))?,
+        };
+        Ok(Made { output, assigned })
     }
 
     pub fn assigned(
@@ -146,33 +227,7 @@ impl Step<'_> {
         amount: &Amount,
         data: &Data,
     ) -> Result<f64, EvaluationError> {
-        match amount {
-            Amount::Value(number) => Ok(*number),
-            Amount::Jsonata(expression) => {
-                let value =
-                    self.evaluate(data, |evaluation| expression.evaluate(field, evaluation))?;
-                value.as_f64().ok_or_else(|| {
-                    EvaluationError::query(field, format!("{field} must be a number: {value}"))
-                })
-            }
-            Amount::Path(path) => {
-                let value = select(path, data)?;
-                // Recorded on AWS: text that is a number will do.
-                let number = match &value {
-                    Value::String(text) => {
-                        text.parse().ok().filter(|number: &f64| number.is_finite())
-                    }
-                    other => other.as_f64(),
-                };
-                number.ok_or_else(|| {
-                    let kind = if field.ends_with("Percentage") { "float" } else { "integer" };
-                    EvaluationError::runtime(format!(
-                        "The {field}Path field refers to value \"{}\" which is not a valid {kind}: {path}",
-                        text_of(&value)
-                    ))
-                })
-            }
-        }
+        self.evaluate(data, |evaluation| number(field, amount, evaluation))
     }
 
     /// The text of `Error` or `Cause`.
@@ -197,6 +252,42 @@ impl Step<'_> {
             other => Err(EvaluationError::runtime(format!(
                 "The {field} field must be a string, but is: {other}"
             ))),
+        }
+    }
+}
+
+/// The number of a field.
+pub fn number(
+    field: &str,
+    amount: &Amount,
+    evaluation: &mut Evaluation<'_>,
+) -> Result<f64, EvaluationError> {
+    match amount {
+        Amount::Value(number) => Ok(*number),
+        Amount::Jsonata(expression) => {
+            let value = expression.evaluate(field, evaluation)?;
+            value.as_f64().ok_or_else(|| {
+                EvaluationError::query(field, format!("{field} must be a number: {value}"))
+            })
+        }
+        Amount::Path(path) => {
+            let selected = evaluation.scope.select(path);
+            let value = selected.map_err(|cause| missing(path.source(), cause))?;
+            let value = value.into_value();
+            // Recorded on AWS: text that is a number will do.
+            let number = match &value {
+                Value::String(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
+                other => other.as_f64(),
+            };
+            number.ok_or_else(|| {
+                let percentage = field.ends_with("Percentage");
+                let kind = if percentage { "float" } else { "integer" };
+                EvaluationError::runtime(format!(
+                    "The {field}Path field refers to value \"{}\" which is not a valid {kind}: \
+                     {path}",
+                    text_of(&value)
+                ))
+            })
         }
     }
 }

@@ -65,16 +65,24 @@ impl Step<'_> {
             }
         };
         if self.retry(id, &state.retry, &failure) {
+            self.unwound = None;
             return;
         }
         let caught = state
             .catch
             .iter()
-            .find(|catcher| accepts(&catcher.errors, &failure));
+            .enumerate()
+            .find(|(_, catcher)| accepts(&catcher.errors, &failure));
+        if let (Some((index, _)), Some(watch)) = (caught, &mut self.watch) {
+            watch.catching(index, failure.clone());
+        }
         let passed_on = match caught {
             None => failure,
-            Some(catcher) => match self.catch(id, catcher, &failure) {
-                Ok(()) => return,
+            Some((_, catcher)) => match self.catch(id, catcher, &failure) {
+                Ok(()) => {
+                    self.unwound = None;
+                    return;
+                }
                 Err(error) => {
                     let entered = self
                         .execution
@@ -111,6 +119,10 @@ impl Step<'_> {
         };
         if *attempts >= retrier.max_attempts {
             return false;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.retried(index, retrier, *attempts, failure.clone());
+            return true;
         }
         let seconds = delay_seconds(retrier, *attempts);
         *attempts += 1;
@@ -170,11 +182,16 @@ impl Step<'_> {
 
     /// Nobody has caught it: the state fails, and with it what it is part of.
     fn fail(&mut self, id: FiberId, failure: Failure) {
+        if let Some(watch) = &mut self.watch {
+            return watch.failed(failure);
+        }
         let Some(fiber) = self.execution.fibers.get(&id) else {
             return;
         };
         let kind = &self.definition.state(fiber.state).kind;
-        if fiber.forked {
+        let forked = fiber.forked;
+        self.remember();
+        if forked {
             self.record_of(id, EventKind::StateFailed(kind_of(kind)));
         }
         let Some(fiber) = self.execution.fibers.remove(&id) else {
@@ -190,6 +207,7 @@ impl Step<'_> {
 /// Whether a list of error names means this failure.
 fn accepts(errors: &[String], failure: &Failure) -> bool {
     let given = failure.error.as_deref().unwrap_or_default();
+    // AWS documents the same of `States.DataLimitExceeded`, but is recorded to catch that.
     let is_terminal = given == names::RUNTIME;
     errors.iter().any(|name| match name.as_str() {
         names::ALL => !is_terminal,
@@ -198,7 +216,7 @@ fn accepts(errors: &[String], failure: &Failure) -> bool {
     })
 }
 
-fn delay_seconds(retrier: &Retrier, attempts: u64) -> f64 {
+pub fn delay_seconds(retrier: &Retrier, attempts: u64) -> f64 {
     let exponent = i32::try_from(attempts).unwrap_or(i32::MAX);
     #[expect(
         clippy::cast_precision_loss,

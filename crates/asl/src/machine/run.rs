@@ -34,7 +34,7 @@ impl Step<'_> {
         }
     }
 
-    fn enter(&mut self, id: FiberId) {
+    pub fn enter(&mut self, id: FiberId) {
         let now_ms = self.now_ms;
         let definition = self.definition;
         let Some(fiber) = self.execution.fibers.get_mut(&id) else {
@@ -58,14 +58,23 @@ impl Step<'_> {
         }
     }
 
-    fn execute(&mut self, id: FiberId) -> Result<(), Fault> {
+    pub fn execute(&mut self, id: FiberId) -> Result<(), Fault> {
         let definition = self.definition;
         let state = definition.state(self.execution.fibers[&id].state);
         match &state.kind {
             Kind::Pass { result } => {
                 let input = self.effective_input(id)?;
                 let result = match (result, state.language) {
-                    (Some(result), Language::JsonPath) => Arc::new(result.clone()),
+                    (Some(result), Language::JsonPath) => {
+                        let result = Arc::new(result.clone());
+                        self.see(|inspection| {
+                            // Recorded on AWS: what the result takes the place of is not shown.
+                            inspection.after_input_path = None;
+                            inspection.after_parameters = None;
+                            inspection.result = Some(Arc::clone(&result));
+                        });
+                        result
+                    }
                     _ => input,
                 };
                 let made = self.output(id, result)?;
@@ -78,6 +87,10 @@ impl Step<'_> {
             }
             Kind::Fail { error, cause } => {
                 let data = self.data(id);
+                if state.language == Language::JsonPath {
+                    let input = Arc::clone(&data.input);
+                    self.see(|inspection| inspection.after_input_path = Some(input));
+                }
                 let mut read = |field, text: &Option<_>| match text {
                     None => Ok(None),
                     Some(text) => self.text(field, text, &data).map(Some),
@@ -108,6 +121,10 @@ impl Step<'_> {
             path => filter(path.as_ref(), &data)?,
         };
         let data = data.with_input(Arc::clone(&output));
+        if self.language_of(id) == Language::JsonPath {
+            let input = Arc::clone(&output);
+            self.see(|inspection| inspection.after_input_path = Some(input));
+        }
         let at_ms = match wait {
             Wait::Seconds(amount) => {
                 let seconds = self.amount("Seconds", amount, &data)?;
@@ -150,6 +167,12 @@ impl Step<'_> {
         self.set_phase(id, Phase::Waiting { output });
         self.commands.push(super::Command::Timer { timer, at_ms });
         Ok(())
+    }
+
+    fn language_of(&self, id: FiberId) -> Language {
+        self.definition
+            .state(self.execution.fibers[&id].state)
+            .language
     }
 
     fn waited(&mut self, id: FiberId, output: Arc<Value>) -> Result<(), Fault> {
@@ -227,6 +250,12 @@ impl Step<'_> {
         for (name, value) in made.assigned {
             fiber.variables.insert(name.into(), value);
         }
+        if self.watched_left(id, &made.output, next) {
+            return Ok(());
+        }
+        let Some(fiber) = self.execution.fibers.get_mut(&id) else {
+            return Ok(());
+        };
         match next {
             Some(next) => {
                 fiber.state = next;
@@ -327,7 +356,7 @@ fn rule_holds(rule: &Rule, data: &Data) -> Result<bool, EvaluationError> {
 }
 
 pub fn check_size(name: &str, value: &Value) -> Result<(), Failure> {
-    if value.to_string().len() <= MAX_DATA_BYTES {
+    if length(value) <= MAX_DATA_BYTES {
         return Ok(());
     }
     let cause = format!(
@@ -335,6 +364,27 @@ pub fn check_size(name: &str, value: &Value) -> Result<(), Failure> {
          bytes service limit."
     );
     Err(Failure::new(names::DATA_LIMIT_EXCEEDED, cause))
+}
+
+/// The length of a value as JSON text, which is not made for that.
+fn length(value: &Value) -> usize {
+    let mut counter = Counter(0);
+    // Counting cannot fail.
+    let _ = serde_json::to_writer(&mut counter, value);
+    counter.0
+}
+
+struct Counter(usize);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub fn kind_of(kind: &Kind) -> StateKind {

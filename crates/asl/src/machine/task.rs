@@ -28,6 +28,10 @@ impl Step<'_> {
             self.set_phase(id, Phase::Executing);
         });
         let input = input?;
+        if let Some(cause) = self.refusal(&task.resource, &input) {
+            self.set_phase(id, Phase::Executing);
+            return Err(EvaluationError::runtime(cause).into());
+        }
         let data = self.data(id);
         let role = match &task.credentials {
             None => None,
@@ -67,8 +71,11 @@ impl Step<'_> {
         if let Some(seconds) = timeout_seconds {
             self.set_timer(timer, seconds.saturating_mul(1000));
         }
+        let fiber = &self.execution.fibers[&id];
         self.commands.push(Command::Run(TaskRequest {
             task: task_id,
+            state: self.definition.state(fiber.state).name.clone(),
+            attempt: fiber.retries,
             resource: task.resource.clone(),
             input,
             token,
@@ -81,6 +88,20 @@ impl Step<'_> {
             self.set_timer(TimerId { kind, ..timer }, seconds.saturating_mul(1000));
         }
         Ok(())
+    }
+
+    /// Why a task cannot be scheduled, in AWS's words.
+    fn refusal(&self, resource: &Resource, input: &Value) -> Option<String> {
+        if let Resource::Activity { arn } = resource
+            && self.execution.missing.contains(arn)
+        {
+            return Some(format!("The activity {arn} does not exist."));
+        }
+        let reasons = self.definition.refusals(resource, input);
+        (!reasons.is_empty()).then(|| {
+            let reasons = reasons.join(", ");
+            format!("The Parameters '{input}' could not be used to start the Task: [{reasons}]")
+        })
     }
 
     fn seconds(
@@ -116,7 +137,8 @@ impl Step<'_> {
             .get(&id)
             .map_or(0, |fiber| fiber.run + 1);
         let bytes = [
-            &id.0.to_be_bytes()[..],
+            &self.execution.identity.number.to_be_bytes()[..],
+            &id.0.to_be_bytes(),
             &run.to_be_bytes(),
             &high.to_be_bytes(),
             &low.to_be_bytes(),

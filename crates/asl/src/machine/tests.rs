@@ -8,6 +8,7 @@ const NOW: i64 = 1_700_000_000_000;
 fn begin(definition: &Value, input: Value) -> (Definition, Execution) {
     let definition = Definition::parse(&definition.to_string()).unwrap();
     let execution = Execution::new(Identity {
+        number: 1,
         execution_arn: "arn:aws:states:eu-west-1:123456789012:execution:m:run".into(),
         execution_name: "run".into(),
         machine_arn: "arn:aws:states:eu-west-1:123456789012:stateMachine:m".into(),
@@ -240,4 +241,162 @@ fn any_prefix_of_a_journal_resumes_identically() {
         }
         assert_eq!(other.outcome(), execution.outcome());
     }
+}
+
+#[test]
+fn redrive_does_again_what_failed_and_nothing_else() {
+    let task = |next: &str| json!({"Type": "Task", "Resource": "arn:aws:lambda:eu-west-1:1:function:f", "Next": next});
+    let definition = json!({"StartAt": "A", "States": {
+        "A": task("P"),
+        "P": {"Type": "Parallel", "Next": "E", "Branches": [
+            {"StartAt": "B", "States": {"B": task("B2"), "B2": {"Type": "Pass", "End": true}}},
+            {"StartAt": "C", "States": {"C": task("C2"), "C2": {"Type": "Pass", "End": true}}},
+        ]},
+        "E": {"Type": "Succeed"},
+    }});
+    let (definition, mut execution) = begin(&definition, json!({"n": 1}));
+    let done = |execution: &mut Execution, task, output| {
+        execution.step(&definition, Input::TaskSucceeded { task, output }, NOW, 1)
+    };
+    let commands = execution.step(&definition, Input::Start, NOW, 1);
+    let a = requests(&commands)[0].task;
+    let commands = done(&mut execution, a, json!("a"));
+    let (b, c) = (requests(&commands)[0].task, requests(&commands)[1].task);
+    done(&mut execution, b, json!("b"));
+    let failure = Failure::new("Boom", "bang");
+    let failed = Input::TaskFailed { task: c, failure };
+    execution.step(&definition, failed, NOW, 1);
+    assert!(matches!(execution.outcome(), Some(Outcome::Failed(_))));
+    assert!(execution.is_redrivable());
+
+    let commands = execution.step(&definition, Input::Redrive, NOW, 1);
+    assert!(matches!(
+        &commands[0],
+        Command::Record(event) if event.kind == EventKind::ExecutionRedriven { count: 1 }
+    ));
+    let [again] = requests(&commands)[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(&*again.state, "C");
+    assert_ne!(again.task, c, "it is another run of the task");
+    let again = again.task;
+    done(&mut execution, again, json!("c"));
+    let Some(Outcome::Succeeded(output)) = execution.outcome() else {
+        panic!("{:?}", execution.outcome())
+    };
+    assert_eq!(**output, json!(["b", "c"]));
+    assert!(!execution.is_redrivable());
+    assert!(
+        execution
+            .step(&definition, Input::Redrive, NOW, 1)
+            .is_empty()
+    );
+}
+
+#[test]
+fn stopped_execution_is_taken_up_where_it_stood() {
+    let definition = json!({"StartAt": "W", "States": {
+        "W": {"Type": "Wait", "Seconds": 60, "Next": "S"}, "S": {"Type": "Succeed"},
+    }});
+    let (definition, mut execution) = begin(&definition, json!({}));
+    execution.step(&definition, Input::Start, NOW, 1);
+    let stop = Input::Stop(Failure::new("Because", ""));
+    execution.step(&definition, stop, NOW, 1);
+    let commands = execution.step(&definition, Input::Redrive, NOW + 1, 1);
+    let (timer, at_ms) = timers(&commands)[0];
+    assert_eq!(at_ms, NOW + 60_001);
+    execution.step(&definition, Input::Timer(timer), at_ms, 1);
+    assert!(matches!(execution.outcome(), Some(Outcome::Succeeded(_))));
+}
+
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html>
+#[test]
+fn wildcard_does_not_catch_what_ends_an_execution() {
+    let machine = |errors: Value| {
+        json!({"StartAt": "T", "States": {
+            "T": {
+                "Type": "Task", "Resource": "arn:aws:lambda:eu-west-1:123456789012:function:f",
+                "Catch": [{"ErrorEquals": errors, "Next": "Caught"}], "End": true,
+            },
+            "Caught": {"Type": "Pass", "End": true},
+        }})
+    };
+    for (thrown, errors, caught) in [
+        ("Boom", json!(["States.ALL"]), true),
+        (names::TIMEOUT, json!(["States.ALL"]), true),
+        (names::TIMEOUT, json!(["States.TaskFailed"]), false),
+        (names::RUNTIME, json!(["States.ALL"]), false),
+        (names::RUNTIME, json!([names::RUNTIME]), true),
+        // Recorded, against what AWS documents.
+        (names::DATA_LIMIT_EXCEEDED, json!(["States.ALL"]), true),
+    ] {
+        let (definition, mut execution) = begin(&machine(errors.clone()), json!({}));
+        let commands = execution.step(&definition, Input::Start, NOW, 1);
+        let task = requests(&commands)[0].task;
+        let failure = Failure::new(thrown, "because");
+        execution.step(&definition, Input::TaskFailed { task, failure }, NOW, 1);
+        let succeeded = matches!(execution.outcome(), Some(Outcome::Succeeded(_)));
+        assert_eq!(succeeded, caught, "{thrown} and {errors}");
+    }
+}
+
+/// An inner scope sees the variables around it, and what it assigns stays inside.
+#[test]
+fn variables_of_branches_stay_inside() {
+    let branch = |own: i64| {
+        json!({"StartAt": "In", "States": {
+            "In": {"Type": "Pass", "Assign": {"inner": own}, "Next": "Out"},
+            "Out": {"Type": "Pass", "End": true,
+                "Parameters": {"inner.$": "$inner", "outer.$": "$outer"}},
+        }})
+    };
+    let machine = json!({"StartAt": "A", "States": {
+        "A": {"Type": "Pass", "Assign": {"outer": 1}, "Next": "P"},
+        "P": {"Type": "Parallel", "Branches": [branch(10), branch(20)], "Next": "M"},
+        "M": {"Type": "Map", "ItemProcessor": branch(30), "Next": "Z"},
+        "Z": {"Type": "Pass", "Parameters": {"all.$": "$", "inner.$": "$inner"}, "End": true},
+    }});
+    let (definition, mut execution) = begin(&machine, json!({}));
+    execution.step(&definition, Input::Start, NOW, 1);
+    let Some(Outcome::Failed(failure)) = execution.outcome() else {
+        panic!("{:?}", execution.outcome())
+    };
+    let cause = failure.cause.as_deref().unwrap();
+    assert!(
+        cause.contains("The variable '$inner' is not defined"),
+        "{cause}"
+    );
+}
+
+/// The limits of an execution: 25,000 events, and 256 KiB of data between states.
+#[test]
+fn execution_ends_at_its_limits() {
+    let endless = json!({"StartAt": "A", "States": {
+        "A": {"Type": "Pass", "Next": "B"},
+        "B": {"Type": "Choice", "Default": "A",
+            "Choices": [{"Variable": "$.never", "IsPresent": true, "Next": "E"}]},
+        "E": {"Type": "Succeed"},
+    }});
+    let (definition, mut execution) = begin(&endless, json!({}));
+    let commands = execution.step(&definition, Input::Start, NOW, 1);
+    let events = commands
+        .iter()
+        .filter(|command| matches!(command, Command::Record(_)))
+        .count();
+    assert!(events <= usize::try_from(MAX_EVENTS).unwrap(), "{events}");
+    let Some(Outcome::Failed(failure)) = execution.outcome() else {
+        panic!()
+    };
+    assert_eq!(failure.error.as_deref(), Some(names::RUNTIME));
+
+    let growing = json!({"StartAt": "A", "States": {"A": {
+        "Type": "Pass", "Parameters": {"a.$": "$.text", "b.$": "$.text"}, "End": true,
+    }}});
+    let text = "x".repeat(MAX_DATA_BYTES / 2);
+    let (definition, mut execution) = begin(&growing, json!({"text": text}));
+    execution.step(&definition, Input::Start, NOW, 1);
+    let Some(Outcome::Failed(failure)) = execution.outcome() else {
+        panic!()
+    };
+    assert_eq!(failure.error.as_deref(), Some(names::DATA_LIMIT_EXCEEDED));
 }
