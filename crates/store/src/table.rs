@@ -34,7 +34,7 @@ pub struct Table {
 }
 
 /// Changes to one table that happen together or not at all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     changes: Vec<(Bytes, Option<Bytes>, Expect)>,
 }
@@ -123,6 +123,38 @@ impl Table {
             if !key.starts_with(&prefix) {
                 break;
             }
+            let (revision, value) =
+                record::decode(&key, &stored).map_err(core.damage(&core.records))?;
+            found.push(Record {
+                key: Bytes::copy_from_slice(&key[self.prefix.len()..]),
+                value: Bytes::copy_from_slice(value),
+                revision,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Up to `limit` records whose keys begin with `prefix` and come before `before`, the last first.
+    pub fn scan_back(
+        &self,
+        prefix: impl AsRef<[u8]>,
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let core = self.store.core();
+        let prefix = self.full(prefix.as_ref());
+        let end = match before {
+            Some(before) => self.full(before).to_vec(),
+            // Keys of users are text or numbers under a prefix, and never so high.
+            None => [&prefix[..], &[0xff; 32]].concat(),
+        };
+        let mut found = Vec::new();
+        if end <= prefix.to_vec() {
+            return Ok(found);
+        }
+        let range = prefix..Bytes::from(end);
+        for item in core.records.range(range).rev().take(limit) {
+            let (key, stored) = item.into_inner().map_err(core.read_error(&core.records))?;
             let (revision, value) =
                 record::decode(&key, &stored).map_err(core.damage(&core.records))?;
             found.push(Record {
