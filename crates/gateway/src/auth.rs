@@ -15,6 +15,7 @@ use protocol::{ApiError, Caller, Principal, PrincipalKind, Route};
 
 use crate::Secret;
 use crate::keys::Keys;
+use crate::stream_site::Signed;
 
 const DEFAULT_REGION: &str = "us-east-1";
 
@@ -108,9 +109,41 @@ impl Authenticator {
             .map(Some)
     }
 
+    /// Who signed the head of a request whose body is yet to come. With any credentials accepted,
+    /// nobody in particular is the development account.
+    pub(crate) fn head_signer(
+        &self,
+        parts: &Parts,
+        service: &str,
+        request_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Signed>, ApiError> {
+        if self.keys.is_some() && matches!(signed_for(parts), SignedFor::Nobody) {
+            return Ok(None);
+        }
+        if self.keys.is_some() && matches!(signed_for(parts), SignedFor::Unscoped) {
+            let message = "The authorization mechanism you have provided is not supported. Please \
+                           use AWS4-HMAC-SHA256.";
+            return Err(SignatureError::Incomplete(message.to_owned()).into());
+        }
+        let mut claim = self.read(parts, now)?;
+        let chunks = match claim.check.take() {
+            None => None,
+            Some(check) => {
+                check_scope(&check.authorization, service)?;
+                let secret = check.secret.reveal();
+                check.authorization.verify_head(parts, secret, now)?
+            }
+        };
+        let caller = claim.into_caller(request_id.to_owned());
+        Ok(Some(Signed { caller, chunks }))
+    }
+
     fn read_any(&self, parts: &Parts, now: Timestamp) -> Claim {
         let Some(scope) = Scope::find(parts) else {
-            return Claim::of_account(AccountId::DEVELOPMENT, region_of_host(parts), None, None);
+            let account = unscoped_key(parts).and_then(|key| key.parse().ok());
+            let account = account.unwrap_or(AccountId::DEVELOPMENT);
+            return Claim::of_account(account, region_of_host(parts), None, None);
         };
         let region = region_or_default(&scope.region);
         let service = Some(scope.service.into_owned());
@@ -235,13 +268,13 @@ impl Claim {
             secret,
         }) = &self.check
         {
-            if authorization.scope.service != wanted {
-                let message =
-                    format!("Credential should be scoped to correct service: '{wanted}'.");
-                return Err(ApiError::new(&common_error::INVALID_SIGNATURE, message));
-            }
+            check_scope(authorization, wanted)?;
             authorization.verify(parts, body, secret.reveal(), now)?;
         }
+        Ok(self.into_caller(request_id))
+    }
+
+    fn into_caller(self, request_id: String) -> Caller {
         let Self {
             account,
             region,
@@ -249,14 +282,43 @@ impl Claim {
             access_key,
             ..
         } = self;
-        Ok(Caller {
+        Caller {
             account,
             region,
             principal,
             access_key,
             request_id,
-        })
+        }
     }
+}
+
+fn check_scope(authorization: &Authorization, wanted: &str) -> Result<(), ApiError> {
+    if authorization.scope.service == wanted {
+        return Ok(());
+    }
+    let message = format!("Credential should be scoped to correct service: '{wanted}'.");
+    Err(ApiError::new(&common_error::INVALID_SIGNATURE, message))
+}
+
+/// The service that a request is signed for, as far as it says.
+pub(crate) enum SignedFor<'p> {
+    Service(Cow<'p, str>),
+    /// By the older kind of signature, which only S3 still has and which names no service.
+    Unscoped,
+    Nobody,
+}
+
+pub(crate) fn signed_for(parts: &Parts) -> SignedFor<'_> {
+    if let Some(scope) = Scope::find(parts) {
+        return SignedFor::Service(scope.service);
+    }
+    let header = parts.headers.get(AUTHORIZATION);
+    let in_header = header.is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
+    let query = parts.uri.query().unwrap_or_default();
+    if in_header || (query.contains("AWSAccessKeyId=") && query.contains("Signature=")) {
+        return SignedFor::Unscoped;
+    }
+    SignedFor::Nobody
 }
 
 /// The credential scope as it stands in the request, without any of the checks that
@@ -293,6 +355,20 @@ impl<'a> Scope<'a> {
             service,
         })
     }
+}
+
+/// The access key of the older kind of signature.
+fn unscoped_key(parts: &Parts) -> Option<Cow<'_, str>> {
+    if let Some(header) = parts.headers.get(AUTHORIZATION) {
+        let key = header
+            .to_str()
+            .ok()?
+            .strip_prefix("AWS ")?
+            .split(':')
+            .next()?;
+        return Some(Cow::Borrowed(key));
+    }
+    query_parameter(parts, "AWSAccessKeyId")
 }
 
 fn is_signed(parts: &Parts) -> bool {

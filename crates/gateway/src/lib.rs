@@ -18,6 +18,7 @@ pub mod pages;
 mod request;
 mod secret;
 mod site;
+mod stream_site;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use config::Config;
 pub use pages::Pages;
 pub use secret::Secret;
 pub use site::{Site, SiteRequest};
+pub use stream_site::{RequestBody, Signed, StreamRequest, StreamSite};
 
 /// A router behind a door. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +51,7 @@ struct Inner {
     authenticator: Authenticator,
     pages: Pages,
     site: Option<Site>,
+    stream_site: Option<StreamSite>,
     config: Config,
     clock: Clock,
 }
@@ -66,6 +69,7 @@ impl Gateway {
             authenticator,
             pages,
             site: None,
+            stream_site: None,
             config,
             clock,
         }))
@@ -76,6 +80,17 @@ impl Gateway {
     pub fn with_site(mut self, site: Site) -> Self {
         match Arc::get_mut(&mut self.0) {
             Some(inner) => inner.site = Some(site),
+            None => tracing::error!("a gateway that is in use gets no site"),
+        }
+        self
+    }
+
+    /// The same gateway with a site whose bodies are not held in memory. To be called before it is
+    /// cloned.
+    #[must_use]
+    pub fn with_stream_site(mut self, site: StreamSite) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => inner.stream_site = Some(site),
             None => tracing::error!("a gateway that is in use gets no site"),
         }
         self

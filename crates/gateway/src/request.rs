@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::body::{self, Unread};
 use crate::pages;
 use crate::site::{Site, SiteRequest};
+use crate::stream_site::{RequestBody, StreamRequest, StreamSite};
 use crate::{Gateway, Origin};
 
 /// Why no operation ran, or what it failed with.
@@ -42,6 +43,10 @@ impl Gateway {
         if let Some(site) = self.0.site.as_ref().filter(|site| site.claims(&parts)) {
             // Boxed, so that the other requests of a connection need no room for it.
             return Box::pin(self.visit(site, parts, body, peer, refused)).await;
+        }
+        let stream_site = self.0.stream_site.as_ref();
+        if let Some(site) = stream_site.filter(|site| site.claims(&parts)) {
+            return Box::pin(self.stream(site, parts, body, peer, refused)).await;
         }
         if parts.uri.path().starts_with(pages::PREFIX) {
             let authorise = || self.authorise(&parts, origin);
@@ -100,6 +105,49 @@ impl Gateway {
             })
             .instrument(span)
             .await;
+        tracing::debug!(
+            %method,
+            path,
+            status = response.status().as_u16(),
+            micros = started.elapsed().as_micros(),
+            "answered",
+        );
+        response
+    }
+
+    /// Answers a request whose body the site reads itself.
+    async fn stream(
+        &self,
+        site: &StreamSite,
+        parts: Parts,
+        body: Incoming,
+        peer: Option<SocketAddr>,
+        refused: Option<&mpsc::Sender<Incoming>>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let request_id = Uuid::new_v4().to_string();
+        let (name, now) = (site.signing_name, self.0.clock.now());
+        let signer = (self.0.authenticator).head_signer(&parts, name, &request_id, now);
+        let is_http1 = refused.is_some();
+        // A client that waits for `100 Continue` will not send the body after a refusal.
+        let refused = refused.filter(|_| !body::awaits_continue(&parts.headers));
+        let body = RequestBody::new(body, self.config().body_timeout(), refused.cloned());
+        let unread = body.unread();
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let span = tracing::info_span!("stream", request_id);
+        let request = StreamRequest {
+            parts,
+            body,
+            peer: peer.map(|peer| peer.ip().to_canonical()),
+            request_id,
+            signer,
+        };
+        let mut response = site.answer(request).instrument(span).await;
+        if is_http1 && unread.is_some() {
+            // What is left of the body cannot be told from a next request.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         tracing::debug!(
             %method,
             path,

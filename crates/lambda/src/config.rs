@@ -1,7 +1,7 @@
 use invoker::SnapStartMode;
 use serde::{Deserialize, Serialize};
 
-use crate::events::{self, UpstreamConfig};
+use crate::events;
 
 /// Settings of the Lambda service. Every default is documented at its field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub struct Config {
     /// Where destinations are that firn does not serve itself. It has its place in the server's
     /// `upstream` section, not in this one.
     #[serde(skip)]
-    pub upstream: UpstreamConfig,
+    pub upstream: upstream::Config,
 }
 
 impl Default for Config {
@@ -66,7 +66,7 @@ impl Default for Config {
             minimum_unreserved_concurrency: 100,
             snap_start: SnapStartMode::default(),
             events: events::Config::default(),
-            upstream: UpstreamConfig::default(),
+            upstream: upstream::Config::default(),
         }
     }
 }

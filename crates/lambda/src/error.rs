@@ -99,6 +99,20 @@ pub enum Error {
     TooManyEvents,
     #[error("an event's record cannot be read or written")]
     EventRecord,
+    /// A package in S3 that cannot be read.
+    #[error("Error occurred while GetObject. {reason}")]
+    Object { reason: crate::objects::FetchError },
+    #[error(
+        "Your access has been denied by S3, please make sure your request credentials have \
+         permission to GetObject for {bucket}/{key}. {reason}"
+    )]
+    ObjectDenied {
+        bucket: String,
+        key: String,
+        reason: crate::objects::FetchError,
+    },
+    #[error("Unzipped size must be smaller than {limit} bytes", limit = crate::package::MAX_UNZIPPED_BYTES)]
+    ObjectTooLarge,
     #[error("firn does not support {what} yet{advice}")]
     NotSupported {
         what: &'static str,
@@ -365,6 +379,10 @@ impl From<Error> for ApiError {
             Error::RecursiveInvocation => Self::new(&error::RECURSIVE_INVOCATION, message),
             Error::TooManyEvents => Self::new(&error::TOO_MANY_REQUESTS, message)
                 .with_member("Reason", "CallerRateLimitExceeded"),
+            Error::Object { .. } | Error::ObjectTooLarge => {
+                Self::new(&error::INVALID_PARAMETER_VALUE, message)
+            }
+            Error::ObjectDenied { .. } => Self::new(&common_error::ACCESS_DENIED, message),
             Error::NotSupported { .. } => Self::new(&common_error::NOT_IMPLEMENTED, message),
             Error::Concurrency(cause) => cause.into(),
             Error::Layer(cause) => cause.into(),

@@ -30,7 +30,6 @@ use store::{Batch, Expect, Table};
 use tokio::sync::Notify;
 
 pub use configuration::{EventInvoke, EventInvokes, check_qualifier, function_of, key};
-pub use upstream::UpstreamConfig;
 
 use self::delivery::{Parcels, Service};
 use self::queue::{Item, Parcel, Queues, Timer};
@@ -104,7 +103,7 @@ struct State {
 impl Events {
     pub fn new(
         config: Config,
-        upstream: UpstreamConfig,
+        upstream: ::upstream::Config,
         table: Table,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {

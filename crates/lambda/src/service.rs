@@ -24,6 +24,7 @@ use crate::function::{Function, FunctionId, Scope, Snapshot, State, Version};
 use crate::functions::Functions;
 use crate::layers::{LayerUse, Layers};
 use crate::name::{FunctionReference, Qualifier};
+use crate::objects::Objects;
 use crate::package::CodeStore;
 use crate::policies::{self, Policies, PolicyError};
 use crate::settings::Settings;
@@ -50,6 +51,7 @@ pub struct Lambda {
     pub(crate) url_addresses: Addresses,
     /// Whether any policy denies anything.
     denials: AtomicBool,
+    pub(crate) objects: Objects,
     snapshots: Snapshots,
     links: Links,
     pub(crate) tasks: Tasks,
@@ -138,6 +140,7 @@ impl Lambda {
             urls,
             url_addresses,
             denials,
+            objects: Objects::default(),
             snapshots,
             links,
             tasks,

@@ -16,6 +16,12 @@ impl RouterHandle {
         let _ = self.0.set(Arc::downgrade(router));
     }
 
+    /// As [`Router::serves`].
+    pub fn serves(&self, signing_name: &str) -> bool {
+        let router = self.0.get().and_then(Weak::upgrade);
+        router.is_some_and(|router| router.serves(signing_name))
+    }
+
     /// As [`Router::call`].
     pub async fn call<O: Operation>(
         &self,

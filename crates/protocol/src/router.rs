@@ -302,6 +302,11 @@ impl Router {
         }
     }
 
+    /// Whether there is a service that signatures name so.
+    pub fn serves(&self, signing_name: &str) -> bool {
+        self.by_signing_name.contains_key(signing_name)
+    }
+
     fn row_of<O: Operation>(&self) -> Option<(usize, usize)> {
         let service = self
             .services

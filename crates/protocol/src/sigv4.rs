@@ -9,6 +9,7 @@
 
 mod authorization;
 mod canonical;
+mod chunks;
 mod date;
 mod error;
 mod sign;
@@ -22,6 +23,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
 pub use authorization::{Authorization, Scope};
+pub use chunks::ChunkSigner;
 pub use error::SignatureError;
 pub use sign::{Credentials, sign};
 
@@ -51,9 +53,12 @@ fn hex_sha256(bytes: &[u8]) -> String {
 fn signature(canonical_request: &str, timestamp: &str, scope: &Scope, secret: &str) -> String {
     let digest = hex_sha256(canonical_request.as_bytes());
     let string_to_sign = format!("{ALGORITHM}\n{timestamp}\n{scope}\n{digest}");
+    hex::encode(hmac(&signing_key(scope, secret), string_to_sign.as_bytes()))
+}
+
+fn signing_key(scope: &Scope, secret: &str) -> [u8; 32] {
     let key = hmac(format!("AWS4{secret}").as_bytes(), scope.date.as_bytes());
     let key = hmac(&key, scope.region.as_bytes());
     let key = hmac(&key, scope.service.as_bytes());
-    let key = hmac(&key, TERMINATOR.as_bytes());
-    hex::encode(hmac(&key, string_to_sign.as_bytes()))
+    hmac(&key, TERMINATOR.as_bytes())
 }

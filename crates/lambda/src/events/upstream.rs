@@ -10,120 +10,43 @@ use bytes::Bytes;
 use clock::Clock;
 use http::StatusCode;
 use http::request::Parts;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use model::Arn;
-use protocol::sigv4::{self, Credentials};
-use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
+use protocol::sigv4;
+use serde::Deserialize;
+use upstream::{Client, Config};
 
 use super::delivery::{Delivering, Service, Target, Undelivered};
 use super::record::Delivery;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Answers are a message id or an error.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Where services are that firn does not serve itself.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamConfig {
-    /// The endpoint of SQS, such as `http://127.0.0.1:9324` or `https://sqs.{region}.amazonaws.com`.
-    /// Default none: queues are refused as destinations.
-    pub sqs: String,
-    /// The endpoint of SNS. Default none.
-    pub sns: String,
-    /// The endpoint of EventBridge. Default none.
-    pub events: String,
-    /// The endpoint of S3, with buckets in the path. Default none.
-    pub s3: String,
-    /// The access key to sign with. Default: the account of the function, by which emulators tell
-    /// accounts apart.
-    pub access_key_id: String,
-    /// The secret of the access key. Default `firn`, for emulators that do not verify signatures.
-    pub secret_access_key: String,
-    /// Goes with temporary credentials. Default none.
-    pub session_token: String,
-    /// How long a request may take, in milliseconds. Default 10,000.
-    pub timeout_ms: u64,
-}
-
-impl Default for UpstreamConfig {
-    fn default() -> Self {
-        Self {
-            sqs: String::new(),
-            sns: String::new(),
-            events: String::new(),
-            s3: String::new(),
-            access_key_id: String::new(),
-            secret_access_key: "firn".to_owned(),
-            session_token: String::new(),
-            timeout_ms: 10_000,
-        }
-    }
-}
-
-impl UpstreamConfig {
-    /// The endpoint of a service, if one is configured.
-    pub(crate) fn endpoint(&self, service: Service) -> Option<&str> {
-        let endpoint = match service {
-            Service::Lambda => "",
-            Service::Sqs => &self.sqs,
-            Service::Sns => &self.sns,
-            Service::Events => &self.events,
-            Service::S3 => &self.s3,
-        };
-        (!endpoint.is_empty()).then(|| endpoint.trim_end_matches('/'))
-    }
-
-    fn credentials(&self, account: &str) -> Credentials {
-        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Credentials {
-            access_key: given(&self.access_key_id).unwrap_or_else(|| account.to_owned()),
-            secret_key: self.secret_access_key.clone(),
-            session_token: given(&self.session_token),
-        }
-    }
-}
-
-impl fmt::Debug for UpstreamConfig {
-    // Secrets must not end up in a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamConfig")
-            .field("sqs", &self.sqs)
-            .field("sns", &self.sns)
-            .field("events", &self.events)
-            .field("s3", &self.s3)
-            .finish_non_exhaustive()
-    }
-}
-
-type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
 /// A client of the services that are configured.
 pub struct Upstream {
-    config: UpstreamConfig,
+    config: Config,
     clock: Clock,
-    /// Made at the first use: the system's certificates are read then.
-    http: OnceCell<Http>,
+    client: Client,
 }
 
 impl Upstream {
-    pub fn new(config: UpstreamConfig, clock: Clock) -> Self {
-        let http = OnceCell::new();
+    pub fn new(config: Config, clock: Clock) -> Self {
         Self {
             config,
             clock,
-            http,
+            client: Client::default(),
         }
     }
 
     pub fn is_configured(&self, service: Service) -> bool {
-        self.config.endpoint(service).is_some()
+        self.endpoint(service).is_some()
+    }
+
+    fn endpoint(&self, service: Service) -> Option<&str> {
+        match service {
+            Service::Lambda => None,
+            Service::Events => self.config.endpoint(&["events", "eventbridge"]),
+            Service::Sqs | Service::Sns | Service::S3 => self.config.endpoint(&[service.name()]),
+        }
     }
 
     async fn send(&self, delivery: &Delivery) -> Result<(), Undelivered> {
@@ -136,7 +59,6 @@ impl Upstream {
         let service =
             Service::named(&target.service).ok_or_else(|| refused("no such destination"))?;
         let endpoint = self
-            .config
             .endpoint(service)
             .ok_or_else(|| refused("no endpoint is configured for this service"))?;
         let request = requests::make(service, endpoint, &target, delivery, self.clock.now())
@@ -172,24 +94,13 @@ impl Upstream {
         parts: Parts,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Undelivered> {
-        let http = self.http.get_or_try_init(client).await?;
-        let request = http::Request::from_parts(parts, Full::new(body));
-        let exchange = async {
-            let response = http
-                .request(request)
-                .await
-                .map_err(|error| Undelivered::Unreachable(chain(&error)))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| Undelivered::Unreachable(error.to_string()))?;
-            Ok((head.status, body.to_bytes()))
-        };
+        let request = http::Request::from_parts(parts, body);
         let limit = Duration::from_millis(self.config.timeout_ms);
-        tokio::time::timeout(limit, exchange)
-            .await
-            .unwrap_or_else(|_| Err(Undelivered::Unreachable("no answer in time".to_owned())))
+        let answer = self.client.send(request, MAX_ANSWER, limit).await;
+        match answer {
+            Ok(answer) => Ok((answer.status(), answer.into_body())),
+            Err(error) => Err(Undelivered::Unreachable(error.to_string())),
+        }
     }
 }
 
@@ -203,29 +114,6 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
     }
-}
-
-async fn client() -> Result<Http, Undelivered> {
-    // Reads files, so not on a thread that serves requests.
-    let built = tokio::task::spawn_blocking(|| {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| Undelivered::Unreachable(format!("no certificates: {error}")))?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector))
-    });
-    built
-        .await
-        .unwrap_or_else(|error| Err(Undelivered::Unreachable(error.to_string())))
 }
 
 /// Whether an answer says that the message has arrived, or that it never will.
@@ -264,17 +152,6 @@ fn entries_taken(answer: &[u8]) -> Result<(), Undelivered> {
     }
 }
 
-/// An error with its causes: "client error" alone says nothing.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,22 +176,5 @@ mod tests {
     fn an_event_that_the_bus_refused_has_not_arrived() {
         assert!(entries_taken(br#"{"FailedEntryCount":0,"Entries":[{"EventId":"1"}]}"#).is_ok());
         assert!(entries_taken(br#"{"FailedEntryCount":1}"#).is_err());
-    }
-
-    #[test]
-    fn secrets_are_not_printed() {
-        let config = UpstreamConfig {
-            secret_access_key: "hunter2".into(),
-            session_token: "hunter3".into(),
-            ..UpstreamConfig::default()
-        };
-        assert!(!format!("{config:?}").contains("hunter"));
-    }
-
-    #[test]
-    fn without_keys_the_account_signs() {
-        let credentials = UpstreamConfig::default().credentials("123456789012");
-        assert_eq!(credentials.access_key, "123456789012");
-        assert_eq!(credentials.session_token, None);
     }
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, InvalidParameter};
 use crate::function::{Code, Function, FunctionId, Running, Snapshot, State, Version, new_id};
 use crate::layers::Held;
 use crate::name::MAX_NAME_LENGTH;
+use crate::objects::Location;
 use crate::service::resolve_function;
 use crate::settings::{Changes, Settings};
 use crate::{Lambda, configuration, tags};
@@ -44,7 +45,7 @@ pub async fn run(
     if lambda.functions.get(&id, None).is_ok() {
         return Err(Error::FunctionExists { name: id.name });
     }
-    let zip = source.zip("creating")?;
+    let zip = source.zip(lambda, caller, "creating").await?;
     lambda.check_signature(&id, code_signing.as_deref())?;
     lambda.check_quota(&id.scope, zip.len() as u64)?;
 
@@ -134,6 +135,10 @@ fn check_supported(input: &CreateFunctionInput) -> Result<(), Error> {
         ("AcceleratorConfig", input.accelerator_config.is_some()),
         ("PublishTo", input.publish_to.is_some()),
         ("SourceKMSKeyArn", input.code.source_kms_key_arn.is_some()),
+        (
+            "S3ObjectStorageMode",
+            input.code.s3_object_storage_mode.is_some(),
+        ),
     ])
 }
 
@@ -141,9 +146,7 @@ fn source(input: &mut CreateFunctionInput) -> Source {
     let code = std::mem::take(&mut input.code);
     Source {
         zip_file: code.zip_file,
-        from_s3: code.s3_bucket.is_some()
-            || code.s3_key.is_some()
-            || code.s3_object_storage_mode.is_some(),
+        from_s3: Location::new(code.s3_bucket, code.s3_key, code.s3_object_version),
         from_image: code.image_uri.is_some(),
     }
 }

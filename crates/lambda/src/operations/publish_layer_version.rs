@@ -8,6 +8,7 @@ use super::source::{Source, refuse};
 use crate::error::{Constraint, Error};
 use crate::function::{Code, Scope};
 use crate::layers::{self, LayerVersion, VersionId};
+use crate::objects::Location;
 use crate::{Lambda, runtimes};
 
 const MAX_RUNTIMES: usize = 15;
@@ -30,7 +31,8 @@ pub async fn run(
     if id.scope.region != caller.region {
         return Err(Error::ResourceNotFound);
     }
-    let zip = source(input.content)?.zip("creating")?;
+    let source = source(input.content)?;
+    let zip = source.zip(lambda, caller, "creating").await?;
     let scope = Scope {
         account: caller.account,
         region: caller.region.clone(),
@@ -64,7 +66,7 @@ fn source(content: LayerVersionContentInput) -> Result<Source, Error> {
     refuse(&[("S3ObjectStorageMode", mode)])?;
     Ok(Source {
         zip_file: content.zip_file,
-        from_s3: content.s3_bucket.is_some() || content.s3_key.is_some(),
+        from_s3: Location::new(content.s3_bucket, content.s3_key, content.s3_object_version),
         from_image: false,
     })
 }

@@ -1,30 +1,34 @@
 //! Where a request says the code is, and what of it firn can fetch.
 
 use model::Blob;
+use protocol::Caller;
 
+use crate::Lambda;
 use crate::error::{Error, InvalidParameter};
+use crate::objects::Location;
 use crate::package::MAX_ZIPPED_BYTES;
 
 /// The alternatives of a request; exactly one of them should be there.
 #[derive(Debug)]
 pub struct Source {
     pub zip_file: Option<Blob>,
-    pub from_s3: bool,
+    pub from_s3: Option<Location>,
     pub from_image: bool,
 }
 
 impl Source {
     /// The zip in the request. `doing` is "creating" or "updating".
-    pub fn zip(self, doing: &'static str) -> Result<Blob, Error> {
+    pub async fn zip(
+        self,
+        lambda: &Lambda,
+        caller: &Caller,
+        doing: &'static str,
+    ) -> Result<Blob, Error> {
         if self.from_image {
             return Err(InvalidParameter::ImageForZip { doing }.into());
         }
-        if self.from_s3 {
-            let advice = "; send the package in the request";
-            return Err(Error::NotSupported {
-                what: "code from S3",
-                advice,
-            });
+        if let Some(location) = self.from_s3 {
+            return lambda.fetch_code(caller, location).await;
         }
         let zip = self.zip_file.ok_or(InvalidParameter::NoCode)?;
         if zip.len() as u64 > MAX_ZIPPED_BYTES {

@@ -7,6 +7,7 @@ use super::source::{Source, refuse};
 use crate::error::Error;
 use crate::function::{Code, Function, Version};
 use crate::name::Qualifier;
+use crate::objects::Location;
 use crate::{Lambda, configuration};
 
 pub async fn run(
@@ -18,18 +19,20 @@ pub async fn run(
     refuse(&[
         ("PublishTo", input.publish_to.is_some()),
         ("SourceKMSKeyArn", input.source_kms_key_arn.is_some()),
+        (
+            "S3ObjectStorageMode",
+            input.s3_object_storage_mode.is_some(),
+        ),
     ])?;
     let function = lambda.functions.get(&id, None)?;
     function.check_revision(input.revision_id.as_deref())?;
     function.check_settled()?;
     let source = Source {
         zip_file: input.zip_file,
-        from_s3: input.s3_bucket.is_some()
-            || input.s3_key.is_some()
-            || input.s3_object_storage_mode.is_some(),
+        from_s3: Location::new(input.s3_bucket, input.s3_key, input.s3_object_version),
         from_image: input.image_uri.is_some(),
     };
-    let zip = source.zip("updating")?;
+    let zip = source.zip(lambda, caller, "updating").await?;
     lambda.check_signature(&id, function.attached.code_signing.as_deref())?;
     lambda.check_quota(&id.scope, zip.len() as u64)?;
 

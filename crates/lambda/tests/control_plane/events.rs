@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Clock, Timestamp};
-use lambda::{Config, UpstreamConfig};
+use lambda::Config;
 use serde_json::{Value, json};
 
 use crate::server::{Answer, Server, arn, path};
@@ -458,9 +458,9 @@ fn recorder(statuses: &'static [u16]) -> (String, mpsc::Receiver<String>) {
 async fn dead_letters_reach_an_upstream_even_if_it_is_away_at_first() {
     let (endpoint, received) = recorder(&[503, 200]);
     let config = Config {
-        upstream: UpstreamConfig {
-            sqs: endpoint.clone(),
-            ..UpstreamConfig::default()
+        upstream: upstream::Config {
+            services: [("sqs".to_owned(), endpoint.clone())].into(),
+            ..upstream::Config::default()
         },
         ..Config::default()
     };

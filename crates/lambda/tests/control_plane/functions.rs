@@ -161,7 +161,8 @@ async fn an_update_is_in_progress_until_it_has_settled() {
 #[tokio::test]
 async fn settings_are_kept_and_given_back() {
     let mut config = Config::default();
-    config.upstream.sqs = "http://127.0.0.1:9324".to_owned();
+    let endpoint = "http://127.0.0.1:9324".to_owned();
+    config.upstream.services.insert("sqs".to_owned(), endpoint);
     let server = Server::with(config, Clock::system()).await;
     let settings = json!({
         "Description": "all of it",

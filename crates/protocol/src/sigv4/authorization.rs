@@ -9,9 +9,11 @@ use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
 use super::{
-    ALGORITHM, MAX_SKEW, SignatureError, TERMINATOR, UNSIGNED_PAYLOAD, canonical, date, hex_sha256,
-    signature,
+    ALGORITHM, ChunkSigner, MAX_SKEW, SignatureError, TERMINATOR, UNSIGNED_PAYLOAD, canonical,
+    date, hex_sha256, signature,
 };
+
+const CONTENT_HASH: &str = "x-amz-content-sha256";
 
 /// What a request says about who signed it, for what and when. Not yet checked.
 #[derive(Clone, PartialEq, Eq)]
@@ -207,25 +209,66 @@ impl Authorization {
         secret: &str,
         now: Timestamp,
     ) -> Result<(), SignatureError> {
-        self.check_headers_signed(&request.headers)?;
-        self.check_time(now)?;
         let payload_hash = match self.expires {
             Some(_) if self.scope.service == "s3" => UNSIGNED_PAYLOAD.to_owned(),
             _ => canonical::payload_hash(&request.headers, body),
         };
+        self.verify_hash(request, &payload_hash, secret, now)?;
+        // The hash in the header is signed now; a hash, where it is one, must be the body's.
+        let is_hash = payload_hash.len() == 64;
+        if is_hash && !bool::from(hex_sha256(body).as_bytes().ct_eq(payload_hash.as_bytes())) {
+            return Err(SignatureError::Mismatch);
+        }
+        Ok(())
+    }
+
+    /// Checks the signature of a request whose body is yet to come, as S3's may be.
+    ///
+    /// What is signed of the body stands in `x-amz-content-sha256`: its hash, that it comes in
+    /// signed chunks, or that it is not signed. To hold the body against that is up to the caller,
+    /// who gets what chunks are signed with if they are.
+    pub fn verify_head(
+        &self,
+        request: &request::Parts,
+        secret: &str,
+        now: Timestamp,
+    ) -> Result<Option<ChunkSigner>, SignatureError> {
+        let sent = request
+            .headers
+            .get(CONTENT_HASH)
+            .and_then(|value| value.to_str().ok());
+        let payload_hash = match (self.expires, sent) {
+            (Some(_), _) => UNSIGNED_PAYLOAD,
+            (None, Some(sent)) => sent,
+            (None, None) => {
+                return Err(incomplete(format!(
+                    "Missing required header for this request: {CONTENT_HASH}"
+                )));
+            }
+        };
+        self.verify_hash(request, payload_hash, secret, now)?;
+        let signed_chunks = payload_hash.starts_with("STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
+        Ok(signed_chunks
+            .then(|| ChunkSigner::new(&self.scope, &self.date, secret, self.signature.clone())))
+    }
+
+    fn verify_hash(
+        &self,
+        request: &request::Parts,
+        payload_hash: &str,
+        secret: &str,
+        now: Timestamp,
+    ) -> Result<(), SignatureError> {
+        self.check_headers_signed(&request.headers)?;
+        self.check_time(now)?;
         let canonical = canonical::request(
             request,
             &self.scope.service,
             &self.signed_headers,
-            &payload_hash,
+            payload_hash,
         );
         let expected = signature(&canonical, &self.date, &self.scope, secret);
         if !bool::from(expected.as_bytes().ct_eq(self.signature.as_bytes())) {
-            return Err(SignatureError::Mismatch);
-        }
-        // The hash in the header is signed now; a hash, where it is one, must be the body's.
-        let is_hash = payload_hash.len() == 64;
-        if is_hash && !bool::from(hex_sha256(body).as_bytes().ct_eq(payload_hash.as_bytes())) {
             return Err(SignatureError::Mismatch);
         }
         Ok(())

@@ -1,0 +1,772 @@
+use std::ops::Range as Span;
+
+use s3s::dto::*;
+
+use super::wire::{
+    self, ENCRYPTION, ReadCondition, check_acl, check_encryption, check_storage_class,
+    check_version, condition, etag, put_sum, refuse, size, sums, tag_set, timestamp,
+};
+use crate::checksum::{Expected, Sum};
+use crate::events::EventName;
+use crate::front::Context;
+use crate::objects::{Condition, New, Opened, check_key};
+use crate::record::{self, About, Pairs};
+use crate::service::{Bucket, S3};
+use crate::tags::{check_object_tags, tags_of_header};
+use crate::{Error, Result};
+
+const MAX_DELETED: usize = 1000;
+
+pub(crate) async fn put(
+    s3: &S3,
+    context: &Context,
+    mut input: PutObjectInput,
+) -> Result<PutObjectOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(&context.who, &bucket, "s3:PutObject", Some(&input.key))?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    let grants = input.grant_full_control.is_some()
+        || input.grant_read.is_some()
+        || input.grant_read_acp.is_some()
+        || input.grant_write_acp.is_some();
+    check_acl(input.acl.as_ref().map(ObjectCannedACL::as_str), grants)?;
+    let algorithm = input.server_side_encryption.as_ref();
+    let customer = input.sse_customer_key.is_some();
+    check_encryption(algorithm, input.ssekms_key_id.as_ref(), customer)?;
+    refuse(&[
+        (
+            "object lock",
+            input.object_lock_mode.is_some()
+                || input.object_lock_retain_until_date.is_some()
+                || input.object_lock_legal_hold_status.is_some(),
+        ),
+        ("appending to objects", input.write_offset_bytes.is_some()),
+    ])?;
+    let sums = sums!(input);
+    let (length, md5) = (input.content_length, input.content_md5.as_deref());
+    let expected = wire::expected(
+        context,
+        length,
+        md5,
+        sums,
+        input.checksum_algorithm.as_ref(),
+    )?;
+    let tags = match &input.tagging {
+        None => Pairs::new(),
+        Some(tagging) => {
+            s3.authorise(
+                &context.who,
+                &bucket,
+                "s3:PutObjectTagging",
+                Some(&input.key),
+            )?;
+            tags_of_header(tagging)?
+        }
+    };
+    let new = New {
+        about: About {
+            content_type: input.content_type.filter(|text| !text.is_empty()),
+            content_encoding: input.content_encoding,
+            content_disposition: input.content_disposition,
+            content_language: input.content_language,
+            cache_control: input.cache_control,
+            expires: input.expires.as_ref().and_then(wire::moment),
+            website_redirect: input.website_redirect_location,
+            storage_class: check_storage_class(
+                input.storage_class.as_ref().map(StorageClass::as_str),
+            )?,
+            metadata: pairs(input.metadata),
+        },
+        tags,
+        condition: condition(input.if_match, input.if_none_match),
+        event: EventName::CreatedPut,
+    };
+    let limit = s3.config().max_put_bytes;
+    let body = wire::body(input.body);
+    let object = s3
+        .take(
+            &context.who,
+            &bucket,
+            &input.key,
+            new,
+            body,
+            limit,
+            &expected,
+        )
+        .await?;
+    let mut output = PutObjectOutput {
+        e_tag: Some(etag(&object.etag)),
+        server_side_encryption: Some(ServerSideEncryption::from_static(ENCRYPTION)),
+        checksum_type: object.sum.as_ref().map(|sum| sum.kind().to_owned().into()),
+        ..PutObjectOutput::default()
+    };
+    put_sum!(output, &object.sum);
+    Ok(output)
+}
+
+pub(super) fn pairs(metadata: Option<Metadata>) -> Pairs {
+    let mut pairs: Pairs = metadata.unwrap_or_default().into_iter().collect();
+    pairs.sort();
+    pairs
+}
+
+/// What a read names beside bucket and key.
+struct Reading<'i> {
+    action: &'static str,
+    bucket: &'i str,
+    key: &'i str,
+    version: Option<&'i str>,
+    owner: Option<&'i str>,
+    customer: bool,
+    condition: ReadCondition,
+    range: Option<Range>,
+    part: Option<i32>,
+}
+
+/// An object that may be read, and which bytes of it.
+struct Found {
+    opened: Opened,
+    span: Span<u64>,
+    /// Whether only a part was asked for.
+    partial: bool,
+}
+
+async fn find(s3: &S3, context: &Context, reading: Reading<'_>) -> Result<Found> {
+    let bucket = s3.bucket(reading.bucket)?;
+    s3.authorise(&context.who, &bucket, reading.action, Some(reading.key))?;
+    s3.check_owner(&bucket, reading.owner)?;
+    check_version(reading.version)?;
+    refuse(&[("encryption with keys of the client", reading.customer)])?;
+    let opened = match s3.open_object(&bucket, reading.key).await {
+        Err(Error::NoSuchKey) => return Err(absent(s3, context, &bucket)),
+        opened => opened?,
+    };
+    reading.condition.check(&opened.record)?;
+    let whole = opened.record.size;
+    let (span, partial) = match (reading.range, reading.part) {
+        (Some(_), Some(_)) => {
+            return Err(Error::request(
+                "Cannot specify both Range header and partNumber query parameter",
+            ));
+        }
+        (Some(range), None) => {
+            let span = range.check(whole);
+            (span.map_err(|_| Error::InvalidRange { size: whole })?, true)
+        }
+        (None, Some(part)) => (opened.part(crate::uploads::part_number(part)?)?, true),
+        (None, None) => (0..whole, false),
+    };
+    Ok(Found {
+        opened,
+        span,
+        partial,
+    })
+}
+
+/// Who may not list a bucket learns nothing about what is not in it.
+fn absent(s3: &S3, context: &Context, bucket: &Bucket) -> Error {
+    match s3.authorise(&context.who, bucket, "s3:ListBucket", None) {
+        Ok(()) => Error::NoSuchKey,
+        Err(error) => error,
+    }
+}
+
+fn content_range(found: &Found) -> Option<String> {
+    let Span { start, end } = found.span;
+    let size = found.opened.record.size;
+    (found.partial && start < end).then(|| format!("bytes {start}-{}/{size}", end - 1))
+}
+
+fn metadata(object: &record::Object) -> Option<Metadata> {
+    Some(object.about.metadata.iter().cloned().collect())
+}
+
+/// Checksums are only shown to who asks, and those of the whole only with the whole.
+fn shown_sum<'o>(found: &'o Found, mode: Option<&ChecksumMode>) -> Option<&'o Sum> {
+    let asked = mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
+    let whole = !found.partial;
+    found.opened.record.sum.as_ref().filter(|_| asked && whole)
+}
+
+/// `STANDARD` is not worth a header.
+fn shown_class(object: &record::Object) -> Option<StorageClass> {
+    object.about.storage_class.clone().map(StorageClass::from)
+}
+
+fn content_type(object: &record::Object) -> Option<String> {
+    let given = object.about.content_type.clone();
+    Some(given.unwrap_or_else(|| "binary/octet-stream".to_owned()))
+}
+
+pub(crate) async fn get(
+    s3: &S3,
+    context: &Context,
+    input: GetObjectInput,
+) -> Result<GetObjectOutput> {
+    let overrides = input.response_cache_control.is_some()
+        || input.response_content_disposition.is_some()
+        || input.response_content_encoding.is_some()
+        || input.response_content_language.is_some()
+        || input.response_content_type.is_some()
+        || input.response_expires.is_some();
+    if overrides && context.who.caller.is_none() {
+        return Err(Error::request(
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        ));
+    }
+    let reading = Reading {
+        action: "s3:GetObject",
+        bucket: &input.bucket,
+        key: &input.key,
+        version: input.version_id.as_deref(),
+        owner: input.expected_bucket_owner.as_deref(),
+        customer: input.sse_customer_key.is_some(),
+        condition: ReadCondition {
+            matches: input.if_match,
+            none_match: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
+        },
+        range: input.range,
+        part: input.part_number,
+    };
+    let found = find(s3, context, reading).await?;
+    let object = &found.opened.record;
+    let about = &object.about;
+    let mut output = GetObjectOutput {
+        accept_ranges: Some("bytes".to_owned()),
+        cache_control: about.cache_control.clone(),
+        content_disposition: about.content_disposition.clone(),
+        content_encoding: about.content_encoding.clone(),
+        content_language: about.content_language.clone(),
+        content_length: Some(size(found.span.end - found.span.start)),
+        content_range: content_range(&found),
+        content_type: content_type(object),
+        e_tag: Some(etag(&object.etag)),
+        expires: about.expires.map(timestamp),
+        last_modified: Some(timestamp(object.modified)),
+        metadata: metadata(object),
+        parts_count: (input.part_number.is_some() && object.parts > 0).then(|| object.parts.into()),
+        server_side_encryption: Some(ServerSideEncryption::from_static(ENCRYPTION)),
+        storage_class: shown_class(object),
+        tag_count: (!object.tags.is_empty()).then(|| i32::try_from(object.tags.len()).unwrap_or(0)),
+        website_redirect_location: about.website_redirect.clone(),
+        ..GetObjectOutput::default()
+    };
+    let sum = shown_sum(&found, input.checksum_mode.as_ref());
+    output.checksum_type = sum.map(|sum| sum.kind().to_owned().into());
+    put_sum!(output, sum);
+    let contents = found.opened.contents(s3, found.span);
+    output.body = Some(StreamingBlob::wrap(contents));
+    Ok(output)
+}
+
+pub(crate) async fn head(
+    s3: &S3,
+    context: &Context,
+    input: HeadObjectInput,
+) -> Result<HeadObjectOutput> {
+    let reading = Reading {
+        action: "s3:GetObject",
+        bucket: &input.bucket,
+        key: &input.key,
+        version: input.version_id.as_deref(),
+        owner: input.expected_bucket_owner.as_deref(),
+        customer: input.sse_customer_key.is_some(),
+        condition: ReadCondition {
+            matches: input.if_match,
+            none_match: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
+        },
+        range: input.range,
+        part: input.part_number,
+    };
+    let found = find(s3, context, reading).await?;
+    let object = &found.opened.record;
+    let about = &object.about;
+    let mut output = HeadObjectOutput {
+        accept_ranges: Some("bytes".to_owned()),
+        cache_control: about.cache_control.clone(),
+        content_disposition: about.content_disposition.clone(),
+        content_encoding: about.content_encoding.clone(),
+        content_language: about.content_language.clone(),
+        content_length: Some(size(found.span.end - found.span.start)),
+        content_range: content_range(&found),
+        content_type: content_type(object),
+        e_tag: Some(etag(&object.etag)),
+        expires: about.expires.map(timestamp),
+        last_modified: Some(timestamp(object.modified)),
+        metadata: metadata(object),
+        parts_count: (input.part_number.is_some() && object.parts > 0).then(|| object.parts.into()),
+        server_side_encryption: Some(ServerSideEncryption::from_static(ENCRYPTION)),
+        storage_class: shown_class(object),
+        website_redirect_location: about.website_redirect.clone(),
+        ..HeadObjectOutput::default()
+    };
+    let sum = shown_sum(&found, input.checksum_mode.as_ref());
+    output.checksum_type = sum.map(|sum| sum.kind().to_owned().into());
+    put_sum!(output, sum);
+    Ok(output)
+}
+
+pub(crate) async fn delete(
+    s3: &S3,
+    context: &Context,
+    input: DeleteObjectInput,
+) -> Result<DeleteObjectOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(&context.who, &bucket, "s3:DeleteObject", Some(&input.key))?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    check_version(input.version_id.as_deref())?;
+    refuse(&[(
+        "deleting under conditions of size or time",
+        input.if_match_last_modified_time.is_some() || input.if_match_size.is_some(),
+    )])?;
+    let condition = condition(input.if_match, None);
+    s3.delete_objects(&context.who, &bucket, &[&input.key], &condition)
+        .await?;
+    Ok(DeleteObjectOutput::default())
+}
+
+pub(crate) async fn delete_many(
+    s3: &S3,
+    context: &Context,
+    input: DeleteObjectsInput,
+) -> Result<DeleteObjectsOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    let named = input.delete.objects;
+    if named.is_empty() || named.len() > MAX_DELETED {
+        return Err(Error::MalformedXml);
+    }
+    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+    for one in &named {
+        let conditional =
+            one.e_tag.is_some() || one.last_modified_time.is_some() || one.size.is_some();
+        let checked = s3
+            .authorise(&context.who, &bucket, "s3:DeleteObject", Some(&one.key))
+            .and_then(|()| check_version(one.version_id.as_deref()))
+            .and_then(|()| check_key(&one.key))
+            .and_then(|()| refuse(&[("conditions in DeleteObjects", conditional)]));
+        match checked {
+            Ok(()) => deleted.push(one),
+            Err(error) => errors.push(s3s::dto::Error {
+                code: Some(error.code().to_owned()),
+                key: Some(one.key.clone()),
+                message: Some(error.to_string()),
+                version_id: one.version_id.clone(),
+            }),
+        }
+    }
+    let keys: Vec<&str> = deleted.iter().map(|one| one.key.as_str()).collect();
+    s3.delete_objects(&context.who, &bucket, &keys, &Condition::default())
+        .await?;
+    let quiet = input.delete.quiet == Some(true);
+    let deleted = deleted.into_iter().map(|one| DeletedObject {
+        key: Some(one.key.clone()),
+        version_id: one.version_id.clone(),
+        ..DeletedObject::default()
+    });
+    Ok(DeleteObjectsOutput {
+        deleted: (!quiet).then(|| deleted.collect()),
+        errors: Some(errors),
+        ..DeleteObjectsOutput::default()
+    })
+}
+
+/// Where a copy comes from.
+pub(super) async fn source(
+    s3: &S3,
+    context: &Context,
+    source: &CopySource,
+    condition: ReadCondition,
+) -> Result<(String, String, Opened)> {
+    let CopySource::Bucket {
+        bucket,
+        key,
+        version_id,
+    } = source
+    else {
+        return Err(Error::NotSupported("access points"));
+    };
+    check_version(version_id.as_deref())?;
+    let from = s3.bucket(bucket)?;
+    s3.authorise(&context.who, &from, "s3:GetObject", Some(key))?;
+    let opened = match s3.open_object(&from, key).await {
+        Err(Error::NoSuchKey) => return Err(absent(s3, context, &from)),
+        opened => opened?,
+    };
+    condition.check_source(&opened.record)?;
+    Ok((bucket.to_string(), key.to_string(), opened))
+}
+
+pub(crate) async fn copy(
+    s3: &S3,
+    context: &Context,
+    mut input: CopyObjectInput,
+) -> Result<CopyObjectOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(&context.who, &bucket, "s3:PutObject", Some(&input.key))?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    check_key(&input.key)?;
+    refuse_in_copy(&input)?;
+    let condition = ReadCondition {
+        matches: input.copy_source_if_match.take(),
+        none_match: input.copy_source_if_none_match.take(),
+        modified_since: input.copy_source_if_modified_since.take(),
+        unmodified_since: input.copy_source_if_unmodified_since.take(),
+    };
+    let (from, from_key, opened) = source(s3, context, &input.copy_source, condition).await?;
+    if let Some(owner) = input.expected_source_bucket_owner.as_deref() {
+        s3.check_owner(&*s3.bucket(&from)?, Some(owner))?;
+    }
+    if opened.record.size > s3.config().max_put_bytes {
+        return Err(Error::request(
+            "The specified copy source is larger than the maximum allowable size for a copy \
+             source: 5368709120",
+        ));
+    }
+    let replace = directive(
+        input
+            .metadata_directive
+            .as_ref()
+            .map(MetadataDirective::as_str),
+    )?;
+    let replace_tags = directive(
+        input
+            .tagging_directive
+            .as_ref()
+            .map(TaggingDirective::as_str),
+    )?;
+    let class = check_storage_class(input.storage_class.as_ref().map(StorageClass::as_str))?;
+    let onto_itself = from == input.bucket && from_key == input.key;
+    let changes = replace
+        || replace_tags
+        || input.storage_class.is_some()
+        || input.website_redirect_location.is_some()
+        || input.checksum_algorithm.is_some()
+        || input.server_side_encryption.is_some();
+    if onto_itself && !changes {
+        return Err(Error::request(
+            "This copy request is illegal because it is trying to copy an object to itself without \
+             changing the object's metadata, storage class, website redirect location or encryption \
+             attributes.",
+        ));
+    }
+    let old = &opened.record;
+    let about = if replace {
+        About {
+            content_type: input.content_type,
+            content_encoding: input.content_encoding,
+            content_disposition: input.content_disposition,
+            content_language: input.content_language,
+            cache_control: input.cache_control,
+            expires: input.expires.as_ref().and_then(wire::moment),
+            website_redirect: input.website_redirect_location,
+            storage_class: class,
+            metadata: pairs(input.metadata),
+        }
+    } else {
+        About {
+            website_redirect: input.website_redirect_location,
+            storage_class: class,
+            ..old.about.clone()
+        }
+    };
+    let tags = match &input.tagging {
+        Some(tagging) if replace_tags => tags_of_header(tagging)?,
+        _ if replace_tags => Pairs::new(),
+        _ => old.tags.clone(),
+    };
+    let algorithm = match (&input.checksum_algorithm, &old.sum) {
+        (Some(asked), _) => Some(crate::checksum::Algorithm::parse(asked.as_str())?),
+        (None, Some(sum)) => Some(sum.algorithm),
+        (None, None) => None,
+    };
+    let same_sum = algorithm == old.sum.as_ref().map(|sum| sum.algorithm);
+    let object = if onto_itself && same_sum {
+        // The content stays where it is; only the record is new.
+        let object = record::Object {
+            about,
+            tags,
+            modified: s3.clock().now(),
+            ..old.clone()
+        };
+        s3.write_same(
+            &context.who,
+            &bucket,
+            &input.key,
+            object,
+            EventName::CreatedCopy,
+        )
+        .await?
+    } else {
+        let new = New {
+            about,
+            tags,
+            condition: Condition::default(),
+            event: EventName::CreatedCopy,
+        };
+        let expected = Expected {
+            size: Some(old.size),
+            algorithm,
+            ..Expected::default()
+        };
+        let (whole, limit) = (0..old.size, s3.config().max_put_bytes);
+        let body = opened.contents(s3, whole).boxed();
+        s3.take(
+            &context.who,
+            &bucket,
+            &input.key,
+            new,
+            body,
+            limit,
+            &expected,
+        )
+        .await?
+    };
+    let mut result = CopyObjectResult {
+        e_tag: Some(etag(&object.etag)),
+        last_modified: Some(timestamp(object.modified)),
+        checksum_type: object.sum.as_ref().map(|sum| sum.kind().to_owned().into()),
+        ..CopyObjectResult::default()
+    };
+    put_sum!(result, &object.sum);
+    Ok(CopyObjectOutput {
+        copy_object_result: Some(result),
+        server_side_encryption: Some(ServerSideEncryption::from_static(ENCRYPTION)),
+        ..CopyObjectOutput::default()
+    })
+}
+
+fn refuse_in_copy(input: &CopyObjectInput) -> Result<()> {
+    let grants = input.grant_full_control.is_some()
+        || input.grant_read.is_some()
+        || input.grant_read_acp.is_some()
+        || input.grant_write_acp.is_some();
+    check_acl(input.acl.as_ref().map(ObjectCannedACL::as_str), grants)?;
+    let customer = input.sse_customer_key.is_some() || input.copy_source_sse_customer_key.is_some();
+    let algorithm = input.server_side_encryption.as_ref();
+    check_encryption(algorithm, input.ssekms_key_id.as_ref(), customer)?;
+    let locked = input.object_lock_mode.is_some()
+        || input.object_lock_retain_until_date.is_some()
+        || input.object_lock_legal_hold_status.is_some();
+    refuse(&[("object lock", locked)])
+}
+
+/// Whether a directive says to replace.
+fn directive(directive: Option<&str>) -> Result<bool> {
+    match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(_) => Err(Error::argument("Unknown metadata directive.")),
+    }
+}
+
+pub(crate) async fn attributes(
+    s3: &S3,
+    context: &Context,
+    input: GetObjectAttributesInput,
+) -> Result<GetObjectAttributesOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(
+        &context.who,
+        &bucket,
+        "s3:GetObjectAttributes",
+        Some(&input.key),
+    )?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    check_version(input.version_id.as_deref())?;
+    refuse(&[(
+        "encryption with keys of the client",
+        input.sse_customer_key.is_some(),
+    )])?;
+    let (object, _) = s3
+        .find_object(&bucket, &input.key)?
+        .ok_or_else(|| absent(s3, context, &bucket))?;
+    let wants = |name: &str| {
+        // The library gives what one header lists as one name.
+        let mut asked = input.object_attributes.iter().map(ObjectAttributes::as_str);
+        asked.any(|names| names.split(',').any(|one| one.trim() == name))
+    };
+    let mut output = GetObjectAttributesOutput {
+        last_modified: Some(timestamp(object.modified)),
+        ..GetObjectAttributesOutput::default()
+    };
+    if wants("ETag") {
+        output.e_tag = Some(etag(&object.etag));
+    }
+    if wants("ObjectSize") {
+        output.object_size = Some(size(object.size));
+    }
+    if wants("StorageClass") {
+        output.storage_class = Some(object.storage_class().to_owned().into());
+    }
+    if wants("Checksum") && object.sum.is_some() {
+        let mut checksum = Checksum::default();
+        put_sum!(checksum, &object.sum);
+        checksum.checksum_type = object.sum.as_ref().map(|sum| sum.kind().to_owned().into());
+        output.checksum = Some(checksum);
+    }
+    if wants("ObjectParts")
+        && let record::Place::Parts(id) = object.place
+    {
+        output.object_parts = Some(parts(s3, id, &input)?);
+    }
+    Ok(output)
+}
+
+fn parts(
+    s3: &S3,
+    manifest: crate::keys::Id,
+    input: &GetObjectAttributesInput,
+) -> Result<GetObjectAttributesParts> {
+    let pieces = s3.manifest(manifest)?.ok_or(Error::NoSuchKey)?;
+    let most = wire::page_size(input.max_parts, crate::listing::MAX_PAGE, "max-parts")?;
+    let after = input
+        .part_number_marker
+        .as_ref()
+        .map(|marker| marker.to_string().parse::<u16>());
+    let after = match after {
+        None => 0,
+        Some(Ok(after)) => after,
+        Some(Err(_)) => return Err(Error::argument("Invalid part number marker")),
+    };
+    let left: Vec<_> = pieces.iter().filter(|piece| piece.number > after).collect();
+    let part = |piece: &&record::Piece| {
+        let mut part = ObjectPart {
+            part_number: Some(piece.number.into()),
+            size: Some(size(piece.size)),
+            ..ObjectPart::default()
+        };
+        put_sum!(part, Some(&piece.sum));
+        part
+    };
+    let shown: Vec<ObjectPart> = left.iter().take(most).map(part).collect();
+    let last = shown
+        .last()
+        .and_then(|part| part.part_number)
+        .unwrap_or_default();
+    Ok(GetObjectAttributesParts {
+        is_truncated: Some(left.len() > most),
+        max_parts: i32::try_from(most).ok(),
+        next_part_number_marker: last.to_string().parse().ok(),
+        part_number_marker: after.to_string().parse().ok(),
+        parts: Some(shown),
+        total_parts_count: i32::try_from(pieces.len()).ok(),
+    })
+}
+
+pub(crate) async fn get_tagging(
+    s3: &S3,
+    context: &Context,
+    input: GetObjectTaggingInput,
+) -> Result<GetObjectTaggingOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(
+        &context.who,
+        &bucket,
+        "s3:GetObjectTagging",
+        Some(&input.key),
+    )?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    check_version(input.version_id.as_deref())?;
+    let (object, _) = s3
+        .find_object(&bucket, &input.key)?
+        .ok_or_else(|| absent(s3, context, &bucket))?;
+    Ok(GetObjectTaggingOutput {
+        tag_set: tag_set(&object.tags),
+        version_id: None,
+    })
+}
+
+pub(crate) async fn put_tagging(
+    s3: &S3,
+    context: &Context,
+    input: PutObjectTaggingInput,
+) -> Result<PutObjectTaggingOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(
+        &context.who,
+        &bucket,
+        "s3:PutObjectTagging",
+        Some(&input.key),
+    )?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    check_version(input.version_id.as_deref())?;
+    let tags = wire::tags(input.tagging, 10)?;
+    check_object_tags(&tags)?;
+    s3.retag(
+        &context.who,
+        &bucket,
+        &input.key,
+        tags,
+        EventName::TaggingPut,
+    )
+    .await?;
+    Ok(PutObjectTaggingOutput::default())
+}
+
+pub(crate) async fn delete_tagging(
+    s3: &S3,
+    context: &Context,
+    input: DeleteObjectTaggingInput,
+) -> Result<DeleteObjectTaggingOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(
+        &context.who,
+        &bucket,
+        "s3:DeleteObjectTagging",
+        Some(&input.key),
+    )?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    check_version(input.version_id.as_deref())?;
+    s3.retag(
+        &context.who,
+        &bucket,
+        &input.key,
+        Pairs::new(),
+        EventName::TaggingDelete,
+    )
+    .await?;
+    Ok(DeleteObjectTaggingOutput::default())
+}
+
+pub(crate) async fn get_acl(
+    s3: &S3,
+    context: &Context,
+    input: GetObjectAclInput,
+) -> Result<GetObjectAclOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(&context.who, &bucket, "s3:GetObjectAcl", Some(&input.key))?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    check_version(input.version_id.as_deref())?;
+    s3.find_object(&bucket, &input.key)?
+        .ok_or_else(|| absent(s3, context, &bucket))?;
+    Ok(GetObjectAclOutput {
+        grants: Some(super::configuration::grants(&bucket)),
+        owner: Some(wire::owner(&bucket)),
+        request_charged: None,
+    })
+}
+
+pub(crate) async fn put_acl(
+    s3: &S3,
+    context: &Context,
+    input: PutObjectAclInput,
+) -> Result<PutObjectAclOutput> {
+    let bucket = s3.bucket(&input.bucket)?;
+    s3.authorise(&context.who, &bucket, "s3:PutObjectAcl", Some(&input.key))?;
+    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
+    s3.find_object(&bucket, &input.key)?
+        .ok_or_else(|| absent(s3, context, &bucket))?;
+    let grants = input.access_control_policy.is_some()
+        || input.grant_full_control.is_some()
+        || input.grant_read.is_some()
+        || input.grant_read_acp.is_some()
+        || input.grant_write.is_some()
+        || input.grant_write_acp.is_some();
+    check_acl(input.acl.as_ref().map(ObjectCannedACL::as_str), grants)?;
+    Ok(PutObjectAclOutput::default())
+}
