@@ -19,16 +19,21 @@ use protocol::credentials::{ServerKey, TemporaryCredentials};
 use protocol::{Router, RouterHandle};
 use sandbox::Sandboxes;
 use serde_json::{Value, json};
+use states::States;
 use store::Store;
 use tokio::sync::Mutex;
 use tracing::subscriber::{NoSubscriber, with_default};
 
 use crate::admin;
+use crate::buckets::Buckets;
 use crate::commands::runtimes::public_json;
 use crate::config::{Auth, Config};
 use crate::development::Door;
+use crate::execution_metrics::ExecutionMetrics;
 use crate::measurements::Measurements;
 use crate::server_key;
+use crate::status_events;
+use crate::tasks::Tasks;
 
 /// An environment gets its credentials once, so they must outlive it.
 const CREDENTIALS_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -43,6 +48,10 @@ pub struct Server {
     lambda: Arc<Lambda>,
     sandboxes: Sandboxes,
     measurements: Arc<Measurements>,
+    states: Arc<States>,
+    buckets: Buckets,
+    tasks: Tasks,
+    execution_metrics: Arc<ExecutionMetrics>,
     clock: Clock,
     /// Held for its drop.
     _development: Door,
@@ -116,11 +125,28 @@ impl Server {
         let to_router = RouterHandle::default();
         let autoscaling = Autoscaling::open(&store, clock.clone(), to_router.clone())
             .context("cannot open the scaling targets")?;
+        let buckets = Buckets::open(&config, &store, &clock)?;
+        let tasks = Tasks::open(&config, &to_router, address, &server_key, &clock)?;
+        let states = States::open(
+            &config.states,
+            &store,
+            clock.clone(),
+            states::Hooks {
+                router: to_router.clone(),
+                tasks: tasks.runner(),
+                objects: crate::map_objects::own(buckets.s3()),
+            },
+        )
+        .context("cannot open the state machines")?;
+        tasks.watch(states.executions());
+        let execution_metrics = ExecutionMetrics::start(Arc::clone(&cloudwatch));
+        observe_executions(&states, &logs, &execution_metrics, &config.upstream, &clock);
         let router = Router::builder()
             .service(Arc::clone(&lambda))
             .service(logs)
             .service(cloudwatch)
             .service(Arc::clone(&autoscaling))
+            .service(Arc::clone(&states))
             .build();
         let router = Arc::new(router);
         to_router.set(&router);
@@ -149,9 +175,15 @@ impl Server {
             config.gateway.clone(),
             clock.clone(),
         )
-        .with_site(function_urls(&lambda));
+        .with_site(function_urls(&lambda))
+        .with_stream_site(buckets.site());
         // Set once; nobody else can have.
         let _ = gateway_of_functions.set(gateway.clone());
+        buckets.connect(&lambda).await?;
+        states
+            .start()
+            .await
+            .context("cannot take up the executions")?;
         Ok(Self {
             address,
             listener,
@@ -160,6 +192,10 @@ impl Server {
             lambda,
             sandboxes,
             measurements,
+            states,
+            buckets,
+            tasks,
+            execution_metrics,
             clock,
             _development: door,
         })
@@ -173,15 +209,26 @@ impl Server {
     /// Serves until `stop` resolves, then winds down in order: no new requests, then no new
     /// invocations, then no environments.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
+        let executions = Arc::clone(self.states.executions());
+        let stop = async move {
+            stop.await;
+            executions.close_queues();
+        };
         self.gateway
             .serve(self.listener, stop)
             .await
             .context("cannot serve the port")?;
+        // What is dropped from now on goes on after the next start.
+        self.tasks.integrations.shutdown();
+        self.buckets.s3().shutdown().await;
         self.invoker.shutdown().await;
         self.lambda.shutdown().await;
         self.sandboxes.shutdown().await;
+        // Lines and events that wait.
+        self.states.observer().shutdown().await;
         // What the last second measured.
         self.measurements.flush(self.clock.now());
+        self.execution_metrics.flush();
         tracing::info!("stopped");
         Ok(())
     }
@@ -271,6 +318,31 @@ fn observe_logs(logs: &Logs, cloudwatch: &Arc<CloudWatch>, clock: &Clock) {
         );
         embedded_metrics(&cloudwatch, scope, std::iter::once(line), &clock);
     });
+}
+
+/// Tells the logs, the metrics and the event bus of executions.
+fn observe_executions(
+    states: &States,
+    logs: &Arc<Logs>,
+    metrics: &Arc<ExecutionMetrics>,
+    upstream: &upstream::Config,
+    clock: &Clock,
+) {
+    let (logs, metrics) = (Arc::clone(logs), Arc::clone(metrics));
+    let hooks = states::observe::Hooks {
+        logs: Some(Arc::new(move |batch| {
+            logs.ingest(
+                &batch.account,
+                &batch.region,
+                &batch.group,
+                &batch.stream,
+                batch.lines,
+            );
+        })),
+        metrics: Some(Arc::new(move |measured| metrics.add(measured))),
+        events: status_events::hook(upstream, clock),
+    };
+    states.observer().connect(hooks, clock);
 }
 
 /// The credentials of a function's role. One that cannot get them runs without.

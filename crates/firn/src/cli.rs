@@ -8,7 +8,7 @@ use crate::commands;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success
-  1  the function answered with an error
+  1  the function answered with an error, or the execution did not succeed
   2  wrong usage, or input that cannot be read
   3  the service refused the request
   4  cannot connect to the server
@@ -67,6 +67,8 @@ pub enum Command {
     Urls(commands::urls::Args),
     /// Show what is frozen, where it lies and how fast it thaws
     Snapshots(commands::snapshots::Args),
+    /// Deploy, run, watch and draw workflows
+    States(commands::states::Args),
     /// Print or follow a function's log
     Logs(commands::logs::Args),
     /// Publish, list or delete layers

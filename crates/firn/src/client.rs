@@ -6,6 +6,7 @@ mod events;
 pub mod lambda;
 pub mod settings;
 mod signature;
+pub mod states;
 mod upload;
 mod urls;
 
@@ -71,6 +72,10 @@ impl Client {
             .access_key
             .parse()
             .unwrap_or(AccountId::DEVELOPMENT)
+    }
+
+    pub fn region(&self) -> &str {
+        &self.settings.region
     }
 
     /// Calls an operation; an error that the service answers becomes [`Failure::Service`].

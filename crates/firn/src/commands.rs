@@ -14,6 +14,7 @@ pub mod logs;
 pub mod runtimes;
 pub mod serve;
 pub mod snapshots;
+pub mod states;
 pub mod urls;
 mod version;
 
@@ -32,6 +33,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Functions(args) => block_on(functions::run(args, &global)),
         Command::Urls(args) => block_on(urls::run(args, &global)),
         Command::Snapshots(args) => block_on(snapshots::run(args, &global)),
+        Command::States(args) => block_on(states::run(args, &global)),
         Command::Logs(args) => block_on(logs::run(args, &global)),
         Command::Layers(args) => block_on(layers::run(args, &global)),
         Command::Delete(args) => block_on(delete::run(args, &global)),

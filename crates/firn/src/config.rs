@@ -32,10 +32,14 @@ pub struct Config {
     pub invoker: invoker::Config,
     pub lambda: lambda::Config,
     pub runtimes: Runtimes,
+    pub s3: s3::Config,
     pub sandbox: sandbox::Config,
     pub snapstart: SnapStart,
+    /// What the tasks of workflows call.
+    pub integrations: integrations::Config,
+    pub states: states::Config,
     /// Where services are that this server does not serve itself.
-    pub upstream: lambda::UpstreamConfig,
+    pub upstream: upstream::Config,
     /// Not written out by serde: the store's section has no serialised form.
     #[serde(skip_serializing)]
     pub store: store::Config,
@@ -101,9 +105,12 @@ impl Default for Config {
             invoker: invoker::Config::default(),
             lambda: lambda::Config::default(),
             runtimes: Runtimes::default(),
+            s3: s3::Config::default(),
             sandbox: sandbox::Config::default(),
             snapstart: SnapStart::default(),
-            upstream: lambda::UpstreamConfig::default(),
+            integrations: integrations::Config::default(),
+            states: states::Config::default(),
+            upstream: upstream::Config::default(),
             store: store::Config::default(),
         }
     }
@@ -187,7 +194,12 @@ pub struct Loaded {
 const CLIENT_VARIABLES: [&str; 2] = ["FIRN_CONFIG", "FIRN_ENDPOINT"];
 
 /// Keys without a default.
-const OPTIONAL: [&str; 1] = ["sandbox.freezer"];
+const OPTIONAL: [&str; 4] = [
+    "sandbox.freezer",
+    "upstream.*",
+    "integrations.connections.**",
+    "states.mock_config",
+];
 
 /// Reads all layers.
 pub fn load(overrides: Overrides) -> Result<Loaded> {
@@ -220,7 +232,7 @@ fn merge(
     if let Some((path, text)) = file {
         layers.apply_file(path, &text)?;
     }
-    let variables = variables
+    let variables = mock_variable(variables)
         .into_iter()
         .filter(|(name, _)| !CLIENT_VARIABLES.contains(&name.as_str()));
     let unknown = layers.apply_environment(variables)?;
@@ -237,6 +249,20 @@ fn merge(
         layers,
         warnings,
     })
+}
+
+/// Step Functions Local takes its mocks from a variable of this name; ours wins.
+fn mock_variable(mut variables: Vec<(String, String)>) -> Vec<(String, String)> {
+    const OWN: &str = "FIRN_STATES_MOCK_CONFIG";
+    let has_own = variables.iter().any(|(name, _)| name == OWN);
+    if let Some((name, _)) = variables
+        .iter_mut()
+        .find(|(name, _)| name == "SFN_MOCK_CONFIG")
+        && !has_own
+    {
+        OWN.clone_into(name);
+    }
+    variables
 }
 
 fn defaults() -> Result<Table> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 /// one of these is a local failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The function ran and answered with an error.
+    /// The function ran and answered with an error, or the execution ended in one.
     #[error("{0}")]
     Function(String),
     /// The command line or an input makes no sense.

@@ -11,7 +11,9 @@ use crate::failure::usage;
 
 /// Sets the process's log up.
 pub fn start(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter)
+    // A library logs every refusal as an error; what counts is logged by those who use it. The
+    // operator's words come last, and so outweigh this.
+    let filter = EnvFilter::try_new(format!("s3s=off,{}", log.filter))
         .map_err(|err| usage(format!("{:?} is no log filter: {err}", log.filter)))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -7,18 +7,24 @@
 
 mod admin;
 mod assembly;
+mod buckets;
 mod cli;
 mod client;
 mod commands;
 mod config;
 mod development;
+mod execution_metrics;
 mod failure;
 mod logging;
+mod map_objects;
 mod measurements;
 mod output;
 mod package;
 mod progress;
 mod server_key;
+mod status_events;
+mod tasks;
+mod workflow;
 
 use std::process::ExitCode;
 

@@ -56,7 +56,12 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
 
 /// A value without the password that a URL may carry, and no secret at all.
 fn shown(key: &str, value: &Value) -> Value {
-    let secret = key.ends_with(".secret_access_key") || key.ends_with(".session_token");
+    let of_connection = key.starts_with("integrations.connections.");
+    let secret = key.ends_with(".secret_access_key")
+        || key.ends_with(".session_token")
+        || key == "integrations.openai_key_secret"
+        || of_connection && (key.ends_with("_secret") || key.ends_with(".password"))
+        || of_connection && key.ends_with(".api_key_value");
     if secret && value.as_str().is_some_and(|text| !text.is_empty()) {
         return Value::from("...");
     }
@@ -78,7 +83,12 @@ mod tests {
         let shown = |key: &str, value: &str| shown(key, &Value::from(value));
         let hidden = shown("snapstart.redis_url", "redis://me:p@ss@cache:6379/1");
         assert_eq!(hidden, Value::from("redis://...@cache:6379/1"));
-        for key in ["upstream.secret_access_key", "upstream.session_token"] {
+        for key in [
+            "upstream.secret_access_key",
+            "upstream.session_token",
+            "integrations.connections.billing.client_secret",
+            "integrations.connections.billing.api_key_value",
+        ] {
             assert_eq!(shown(key, "hunter2"), Value::from("..."));
         }
         for (key, value) in [("snapstart.redis_url", "redis://cache"), ("data", "/a@b")] {

@@ -43,7 +43,8 @@ pub async fn run(args: Args, global: &Global) -> Result<()> {
     output::line(format!("deleted {what}"))
 }
 
-fn confirm(what: &str) -> Result<bool> {
+/// Asks whether to delete something.
+pub fn confirm(what: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(usage(format!(
             "delete {what}? Nobody is there to ask; pass --yes"

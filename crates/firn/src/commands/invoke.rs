@@ -123,7 +123,8 @@ fn log_of(output: &InvokeOutput) -> String {
     String::from_utf8_lossy(&log).into_owned()
 }
 
-fn payload(argument: Option<&str>) -> Result<Bytes> {
+/// JSON from the command line, from `@FILE`, or from standard input for `-`; `{}` if it is absent.
+pub fn payload(argument: Option<&str>) -> Result<Bytes> {
     let data = match argument {
         None => return Ok(Bytes::from_static(b"{}")),
         Some("-") => {

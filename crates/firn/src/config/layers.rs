@@ -33,7 +33,8 @@ impl fmt::Display for Source {
 pub struct Layers {
     values: Table,
     sources: BTreeMap<String, Source>,
-    /// Paths that may be set although they have no default.
+    /// Paths that may be set although they have no default. `a.*` is every key of a section, `a.**`
+    /// everything below it.
     optional: &'static [&'static str],
 }
 
@@ -88,13 +89,13 @@ impl Layers {
             .collect();
         let mut unknown = Vec::new();
         for (name, text) in variables.filter(|(name, _)| name.starts_with("FIRN_")) {
-            let Some(key) = keys.get(&name) else {
+            let Some(key) = keys.get(&name).cloned().or_else(|| self.free_key(&name)) else {
                 unknown.push(name);
                 continue;
             };
-            let value = parse_like(self.get(key), &text)
+            let value = parse_like(self.get(&key), &text)
                 .with_context(|| format!("{name}={text:?} is not a value for {key}"))?;
-            self.set(key, value, Source::Environment(name));
+            self.set(&key, value, Source::Environment(name));
         }
         Ok(unknown)
     }
@@ -162,8 +163,32 @@ impl Layers {
         self.sources.insert(key.to_owned(), source);
     }
 
+    fn is_optional(&self, key: &str) -> bool {
+        self.optional.iter().any(|known| {
+            if let Some(section) = known.strip_suffix("**") {
+                return key.starts_with(section);
+            }
+            match known.strip_suffix('*') {
+                Some(section) => key
+                    .strip_prefix(section)
+                    .is_some_and(|rest| !rest.contains('.')),
+                None => *known == key,
+            }
+        })
+    }
+
+    /// The key that a variable names in a section with keys of any name.
+    fn free_key(&self, variable: &str) -> Option<String> {
+        let path = variable.strip_prefix("FIRN_")?.to_lowercase();
+        self.optional.iter().find_map(|known| {
+            let section = known.strip_suffix(".*")?;
+            let rest = path.strip_prefix(&section.replace('.', "_"))?;
+            Some(format!("{section}.{}", rest.strip_prefix('_')?))
+        })
+    }
+
     fn check_known(&self, key: &str) -> Result<()> {
-        if self.sources.contains_key(key) || self.optional.contains(&key) {
+        if self.sources.contains_key(key) || self.is_optional(key) {
             return Ok(());
         }
         let near = self
@@ -280,6 +305,26 @@ mod tests {
                 .apply_file("f.toml".into(), "nonsense = 1")
                 .is_err()
         );
+    }
+
+    #[test]
+    fn sections_may_have_keys_of_any_name() {
+        let mut layers = Layers::new(Table::new(), &["upstream.*", "deep.**"]);
+        let file = "[upstream]\nsqs = 'a'\n[deep.one]\ntwo = 'b'\n";
+        layers.apply_file("f.toml".into(), file).unwrap();
+        let unknown = layers
+            .apply_environment(env(&[
+                ("FIRN_UPSTREAM_BEDROCK_RUNTIME", "c"),
+                ("FIRN_UP", "d"),
+            ]))
+            .unwrap();
+        assert_eq!(unknown, ["FIRN_UP"]);
+        let found = |key: &str| layers.get(key).and_then(Value::as_str);
+        assert_eq!(found("upstream.sqs"), Some("a"));
+        assert_eq!(found("deep.one.two"), Some("b"));
+        assert_eq!(found("upstream.bedrock_runtime"), Some("c"));
+        let deeper = layers.apply_file("f.toml".into(), "[upstream.sqs]\nx = 'a'\n");
+        assert!(deeper.is_err());
     }
 
     #[test]
