@@ -1,0 +1,3 @@
+def handler(event, context):
+    print("cleaning up after", event["error"])
+    return event
