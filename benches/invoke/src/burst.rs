@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> anyhow::Result<Value> {
                         barrier.wait();
                         let sent = Instant::now();
                         opened
-                            .and_then(|mut connection| connection.exchange(&request))
+                            .and_then(|mut connection| connection.exchange(&request).map(drop))
                             .map(|()| sent.elapsed())
                     })?;
             senders.push(sender);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::answer;
+
 /// What to send, rendered once.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Target {
@@ -58,39 +60,17 @@ impl Connection {
         })
     }
 
-    /// Sends one request and reads its whole answer. An answer other than 2xx, or one that names a function error, is
-    /// an error: a benchmark of failures is worth nothing.
-    pub fn exchange(&mut self, request: &[u8]) -> anyhow::Result<()> {
+    /// Sends one request, reads its whole answer and gives its body; see [`answer::body`] for what is an error.
+    pub fn exchange(&mut self, request: &[u8]) -> anyhow::Result<&[u8]> {
         self.stream.write_all(request)?;
         self.filled = 0;
-        let head = loop {
+        let body = loop {
             self.fill()?;
-            if let Some(at) = find(&self.buffer[..self.filled], b"\r\n\r\n") {
-                break at + 4;
+            if let Some(body) = answer::body(&self.buffer[..self.filled])? {
+                break body;
             }
         };
-        let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
-        if !text.starts_with("http/1.1 2") || text.contains("\r\nx-amz-function-error:") {
-            bail!(
-                "refused: {}",
-                String::from_utf8_lossy(&self.buffer[..self.filled])
-            );
-        }
-        match header(&text, "content-length") {
-            Some(length) => {
-                let end = head + length.parse::<usize>()?;
-                while self.filled < end {
-                    self.fill()?;
-                }
-            }
-            None if header(&text, "transfer-encoding") == Some("chunked") => {
-                while !self.buffer[head..self.filled].ends_with(b"0\r\n\r\n") {
-                    self.fill()?;
-                }
-            }
-            None => bail!("an answer without a length"),
-        }
-        Ok(())
+        Ok(&self.buffer[body])
     }
 
     fn fill(&mut self) -> anyhow::Result<()> {
@@ -103,16 +83,4 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
-}
-
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.split("\r\n")
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
 }
