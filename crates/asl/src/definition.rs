@@ -394,6 +394,13 @@ impl Definition {
             .map_or_else(Vec::new, |check| check(resource, input))
     }
 
+    /// Whether it has expressions that may take long.
+    pub fn uses_jsonata(&self) -> bool {
+        self.states
+            .iter()
+            .any(|state| state.language == Language::Jsonata)
+    }
+
     /// The ARNs of the activities that its tasks wait for.
     pub fn activities(&self) -> impl Iterator<Item = &str> {
         self.states.iter().filter_map(|state| match &state.kind {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activities;
+mod aside;
 mod error;
 pub mod executions;
 mod express;

@@ -26,6 +26,7 @@ use protocol::Caller;
 use tokio::sync::mpsc;
 
 use crate::Error;
+use crate::aside::aside;
 use crate::executions::{About, Attempt, TaskRunner, chance};
 use crate::machines::{Kind as MachineKind, Revision};
 use request::Request;
@@ -141,7 +142,7 @@ struct One<'a> {
 impl One<'_> {
     async fn run(&self, trial: &mut Trial) -> Ended {
         let definition = &self.request.definition;
-        match trial.run(definition, self.started.as_millis(), chance()) {
+        match aside(|| trial.run(definition, self.started.as_millis(), chance())) {
             Next::Ended(ended) => ended,
             Next::Wait { at_ms } => {
                 let last = self.started + MAX_DURATION;
@@ -151,12 +152,12 @@ impl One<'_> {
                     return Ended::Failed(timeout());
                 }
                 self.clock.sleep_until(moment).await;
-                trial.wake(definition, self.clock.now().as_millis(), chance())
+                aside(|| trial.wake(definition, self.clock.now().as_millis(), chance()))
             }
             Next::Run(request) => {
                 let result = self.task(&request).await;
                 let now_ms = self.clock.now().as_millis();
-                trial.answer(definition, result, now_ms, chance())
+                aside(|| trial.answer(definition, result, now_ms, chance()))
             }
         }
     }

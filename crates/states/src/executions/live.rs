@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::record::{self, End, Head, Line, Running, Taken, Turn};
 use super::{About, Error};
+use crate::aside::aside;
 use crate::machines::Kind;
 
 /// The longest that a standard execution can take.
@@ -366,9 +367,12 @@ impl State {
         self.note(&taken.input);
         let definition = &about.revision.definition;
         self.execution.without_activities(taken.missing.clone());
-        let commands =
-            self.execution
-                .step(definition, taken.input.clone(), taken.now_ms, taken.seed);
+        let (input, execution) = (taken.input.clone(), &mut self.execution);
+        let step = || execution.step(definition, input, taken.now_ms, taken.seed);
+        let commands = match definition.uses_jsonata() {
+            true => aside(step),
+            false => step(),
+        };
         let mattered = !commands.is_empty();
         for command in commands {
             match command {
