@@ -75,11 +75,43 @@ impl Queues {
         Err(task)
     }
 
+    /// Waits for a task; `None` once the server ends, or at `end`.
+    async fn wait(
+        &self,
+        activity: &str,
+        coming: oneshot::Receiver<Entry>,
+        end: tokio::time::Instant,
+    ) -> Option<Entry> {
+        let mut waiting = Waiting {
+            queues: self,
+            activity,
+            coming,
+        };
+        let entry = tokio::time::timeout_at(end, &mut waiting.coming).await;
+        entry.ok()?.ok()
+    }
+
     fn close(&self) {
         let mut open = lock(&self.0);
         open.closed = true;
         for queue in open.by_activity.values_mut() {
             queue.workers.clear();
+        }
+    }
+}
+
+/// A worker's wait. A task that was handed to it and that it has not taken is the next one's.
+struct Waiting<'q> {
+    queues: &'q Queues,
+    activity: &'q str,
+    coming: oneshot::Receiver<Entry>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.coming.close();
+        if let Ok(entry) = self.coming.try_recv() {
+            self.queues.put(self.activity, entry);
         }
     }
 }
@@ -114,9 +146,9 @@ impl Executions {
         loop {
             let entry = match self.queues.take(activity) {
                 Ok(entry) => entry,
-                Err(coming) => match tokio::time::timeout_at(end, coming).await {
-                    Ok(Ok(entry)) => entry,
-                    Ok(Err(_)) | Err(_) => return Ok(None),
+                Err(coming) => match self.queues.wait(activity, coming, end).await {
+                    Some(entry) => entry,
+                    None => return Ok(None),
                 },
             };
             if let Some(task) = self.hand_out(entry, worker.clone()).await? {

@@ -70,7 +70,7 @@ impl Executions {
         // A random name is nobody else's.
         let expect = if named { Expect::Absent } else { Expect::Any };
         let live = Arc::new(Live::new(number, Arc::clone(&about), Some(expect)));
-        let mut made = {
+        let made = {
             let mut state = live.state();
             state.driven = true;
             state.inputs.push_back((Input::Start, None));
@@ -81,21 +81,14 @@ impl Executions {
                 chance,
             )?
         };
-        if let Err(err) = self.begin_running(&live, &mut made).await {
-            return match err {
-                // Somebody has taken the name meanwhile.
-                Error::Store(store::Error::Conflict { .. }) => {
-                    self.already(&about)?.ok_or_else(|| exists(&about))
-                }
-                err => Err(err),
-            };
-        }
-        let ended = made.end.as_ref().map(|end| Described {
-            about: Arc::clone(&about),
-            status: status_of(Some(end)),
-        });
-        self.done(&live, made);
-        self.settle(&live);
+        let ended = match self.begin_running(live, made).await {
+            Ok(ended) => ended,
+            // Somebody has taken the name meanwhile.
+            Err(Error::Store(store::Error::Conflict { .. })) => {
+                return self.already(&about)?.ok_or_else(|| exists(&about));
+            }
+            Err(err) => return Err(err),
+        };
         Ok(Started {
             arn: about.arn.clone(),
             at: about.start,
@@ -103,12 +96,24 @@ impl Executions {
         })
     }
 
-    /// Writes the turn that begins an execution, or takes it up again.
+    /// Writes the turn that begins an execution, or takes it up again, and lets it go on. Gives how
+    /// it ended, if it has ended at once.
     pub(super) async fn begin_running(
-        &self,
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        made: Made,
+    ) -> Result<Option<Described>, Error> {
+        let this = Arc::clone(self);
+        // In a task of its own: what is on disk has to go on, also if the client goes away.
+        let begun = tokio::spawn(async move { this.write_first(&live, made).await });
+        begun.await.map_err(|_| Error::Stopping)?
+    }
+
+    async fn write_first(
+        self: &Arc<Self>,
         live: &Arc<Live>,
-        made: &mut Made,
-    ) -> Result<(), Error> {
+        mut made: Made,
+    ) -> Result<Option<Described>, Error> {
         self.note_begin(&live.about);
         self.count(&live.about, 1);
         if made.end.is_none() {
@@ -123,7 +128,13 @@ impl Executions {
             return Err(err.into());
         }
         self.observer.status_changed(&live.about, &Status::Running);
-        Ok(())
+        let ended = made.end.as_ref().map(|end| Described {
+            about: Arc::clone(&live.about),
+            status: status_of(Some(end)),
+        });
+        self.done(live, made);
+        self.settle(live);
+        Ok(ended)
     }
 
     pub(super) fn begin(&self, start: Start) -> About {

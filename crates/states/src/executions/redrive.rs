@@ -43,7 +43,7 @@ impl Executions {
         about.redrive_token = token;
         let about = Arc::new(about);
         let live = Arc::new(self.replayed(number, Arc::clone(&about))?);
-        let mut made = {
+        let made = {
             let mut state = live.state();
             state.driven = true;
             state.begins = Some(Expect::Revision(stored.revision));
@@ -53,7 +53,7 @@ impl Executions {
         if made.batch.is_empty() {
             return Err(refused("it did not stop where it could be taken up"));
         }
-        self.begin_running(&live, &mut made).await.map_err(|err| {
+        self.begin_running(live, made).await.map_err(|err| {
             match err {
                 // Somebody has been faster.
                 Error::Store(store::Error::Conflict { .. }) => {
@@ -62,8 +62,6 @@ impl Executions {
                 err => err,
             }
         })?;
-        self.done(&live, made);
-        self.settle(&live);
         Ok(Some(now))
     }
 

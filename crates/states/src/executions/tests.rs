@@ -666,3 +666,48 @@ async fn worker_is_sent_away_when_the_server_ends() {
     assert_eq!(waiting.await.unwrap().unwrap(), None);
     assert_eq!(world.executions.fetch("a", None).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn execution_goes_on_when_its_client_has_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::open(dir.path(), &clock()).await;
+    // From now on a start waits for nothing but its own write.
+    world.start(passes(), "{}").await;
+    let start = Start {
+        target: Target {
+            revision: world.machines.add_for_test(MACHINE, &task()).await,
+            version_arn: None,
+            alias_arn: None,
+            test_case: None,
+        },
+        name: None,
+        input_text: "{}".into(),
+        input: Arc::new(json!({})),
+        trace_header: None,
+        map_run_arn: None,
+    };
+    let gone = futures_util::FutureExt::now_or_never(world.executions.start(start));
+    assert!(gone.is_none(), "it is dropped while it writes");
+    let attempt = world.tasks.recv().await.unwrap();
+    (attempt.report)(Update::Succeeded(json!({})));
+    let ended = world.executions.ended(&attempt.about.arn).await.unwrap();
+    assert_eq!(ended.unwrap().status.name(), "SUCCEEDED");
+}
+
+#[tokio::test]
+async fn task_of_a_worker_that_has_gone_is_the_next_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::open(dir.path(), &clock()).await;
+    let activity = "arn:aws:states:eu-west-1:123456789012:activity:a";
+    let definition = json!({"StartAt": "T", "States": {"T": {
+        "Type": "Task", "Resource": activity, "End": true,
+    }}});
+    {
+        let mut gone = Box::pin(world.executions.fetch(activity, None));
+        assert!(futures_util::FutureExt::now_or_never(&mut gone).is_none());
+        // The task is handed to it, but it is never asked again.
+        world.start(definition, "{}").await;
+    }
+    let fetched = world.executions.fetch(activity, None).await.unwrap();
+    assert!(fetched.is_some());
+}
