@@ -330,8 +330,10 @@ impl Execution {
         &self.identity
     }
 
-    /// Lets the next event have the id after this one: for a history that somebody else has told.
+    /// Lets the next event have the id after this one: for a history that somebody else has told,
+    /// and that has no end yet.
     pub fn continue_after(&mut self, last_event: u64) {
+        self.outcome = None;
         self.last_event = last_event;
     }
 

@@ -329,12 +329,21 @@ impl Executions {
         self.observer.recorded(&live.about, &made.events);
         self.reschedule(live.number, made.due_before, made.due_ms);
         if let Some(end) = &made.end {
-            {
+            let late = {
                 let mut shard = self.shard(live.number);
-                live.state().gone = true;
+                let mut state = live.state();
+                state.gone = true;
                 shard.remove(&live.number);
-            }
+                std::mem::take(&mut state.inputs)
+            };
             self.tell_ended(&live.about, status_of(Some(end)));
+            // What came while the end was written has come too late.
+            for (_, reply) in late {
+                if let Some(reply) = reply {
+                    // Nobody may wait any more.
+                    let _ = reply.send(Ok(false));
+                }
+            }
         }
         for effect in made.effects {
             match effect {

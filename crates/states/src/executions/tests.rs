@@ -283,6 +283,9 @@ async fn token_wakes_an_execution_that_sleeps_and_only_once() {
     });
     let outcomes = futures_util::future::join_all(answers).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    for late in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert!(late.to_string().starts_with("Task Timed Out"), "{late}");
+    }
     let ended = world.executions.ended(&arn).await.unwrap().unwrap();
     assert_eq!(ended.status.name(), "SUCCEEDED");
     let late = world.executions.answer(&token, Answer::Heartbeat).await;
@@ -710,4 +713,25 @@ async fn task_of_a_worker_that_has_gone_is_the_next_ones() {
     }
     let fetched = world.executions.fetch(activity, None).await.unwrap();
     assert!(fetched.is_some());
+}
+
+#[tokio::test]
+async fn second_stop_gets_the_answer_of_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::open(dir.path(), &clock()).await;
+    let arn = world.start(task(), "{}").await;
+    world.tasks.recv().await.unwrap();
+    let stops = (0..10).map(|_| async {
+        // Some come while the first one's end is being written.
+        tokio::task::yield_now().await;
+        world.executions.stop(&arn, Failure::new("E", "c")).await
+    });
+    let outcomes = futures_util::future::join_all(stops).await;
+    let first = outcomes[0].as_ref().unwrap();
+    assert!(first.is_some());
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.as_ref().unwrap() == first)
+    );
 }
