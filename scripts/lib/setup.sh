@@ -84,6 +84,17 @@ ensure_java_jars() {
     fi
 }
 
+# A Redis or Valkey for the tests of the tier that servers share; each test starts one of its own.
+ensure_redis() {
+    command -v valkey-server >/dev/null && return
+    command -v redis-server >/dev/null && return
+    if command -v apt-get >/dev/null; then
+        apt_install redis-server
+    else
+        warn "neither valkey-server nor redis-server: tests of the shared tier will be skipped"
+    fi
+}
+
 ensure_rust() {
     [ -d "$HOME/.cargo/bin" ] && PATH="$HOME/.cargo/bin:$PATH"
     local have

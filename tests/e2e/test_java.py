@@ -261,13 +261,18 @@ def test_random_numbers_of_100_restores_differ(server, functions, compile_java):
 
 
 @pytest.mark.parametrize("collector", ["G1", "Serial"])
-def test_a_restored_jvm_collects_garbage_starts_threads_and_processes(server, functions, compile_java, collector):
+def test_a_restored_jvm_collects_garbage_starts_threads_and_processes_and_takes_signals(server, functions, compile_java, collector):
     built = as_jar(compile_java({"Busy": """
         import java.util.*;
         import java.util.concurrent.*;
         public class Busy {
             static final ExecutorService POOL = Executors.newFixedThreadPool(4);
-            static { POOL.submit(() -> 1); }
+            static final BlockingQueue<String> SIGNALS = new LinkedBlockingQueue<>();
+            static {
+                POOL.submit(() -> 1);
+                // Caught by a thread of the JVM that waits for signals since then.
+                sun.misc.Signal.handle(new sun.misc.Signal("USR2"), signal -> SIGNALS.add(signal.getName()));
+            }
             public Object handle(Object event) throws Exception {
                 List<Future<Integer>> futures = new ArrayList<>();
                 for (int t = 0; t < 8; t++) {
@@ -290,8 +295,15 @@ def test_a_restored_jvm_collects_garbage_starts_threads_and_processes(server, fu
                 try { deep(0); } catch (StackOverflowError err) { overflowed = true; }
                 Process process = new ProcessBuilder("/bin/echo", "child").start();
                 String said = new String(process.getInputStream().readAllBytes()).trim();
+                sun.misc.Signal.handle(new sun.misc.Signal("HUP"), signal -> SIGNALS.add(signal.getName()));
+                Set<String> signals = new TreeSet<>();
+                for (String name : List.of("USR2", "HUP")) {
+                    String command = "kill -" + name + " " + ProcessHandle.current().pid();
+                    new ProcessBuilder("/bin/sh", "-c", command).start().waitFor();
+                    signals.add(String.valueOf(SIGNALS.poll(10, TimeUnit.SECONDS)));
+                }
                 String collectors = java.lang.management.ManagementFactory.getGarbageCollectorMXBeans().get(0).getName();
-                return List.of(sum, trapped, overflowed, said, collectors);
+                return List.of(sum, trapped, overflowed, said, signals, collectors);
             }
             static int deep(int n) { return deep(n + 1) + 1; }
         }
@@ -301,6 +313,65 @@ def test_a_restored_jvm_collects_garbage_starts_threads_and_processes(server, fu
     for _ in range(2):
         answer = fresh(server, functions, "busy")
         assert is_restored(answer)
-        assert answer.json[:4] == [8 * 2000 * 16, True, True, "child"]
-        assert answer.json[4].startswith({"G1": "G1", "Serial": "Copy"}[collector])
+        assert answer.json[:5] == [8 * 2000 * 16, True, True, "child", ["HUP", "USR2"]]
+        assert answer.json[5].startswith({"G1": "G1", "Serial": "Copy"}[collector])
     assert invoke(functions, "busy", Qualifier="1").json[0] == 8 * 2000 * 16
+
+
+SDK = """
+    import java.io.InputStream;
+    import java.net.*;
+    import java.util.*;
+    import software.amazon.awssdk.auth.credentials.*;
+    import software.amazon.awssdk.auth.signer.Aws4Signer;
+    import software.amazon.awssdk.auth.signer.params.Aws4SignerParams;
+    import software.amazon.awssdk.http.*;
+    import software.amazon.awssdk.regions.Region;
+
+    public class Sdk {
+        // As every client of the SDK does unless it is told otherwise; it keeps what it was given at init.
+        static final DefaultCredentialsProvider PROVIDER = DefaultCredentialsProvider.create();
+        static final String AT_INIT = PROVIDER.resolveCredentials().accessKeyId();
+
+        public Object handle(Map<String, Object> event) throws Exception {
+            Set<String> keys = new TreeSet<>(System.getenv().keySet());
+            keys.retainAll(Set.of("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI"));
+            AwsCredentials kept = PROVIDER.resolveCredentials();
+            AwsCredentials fresh = DefaultCredentialsProvider.builder().build().resolveCredentials();
+            return Map.of("keys", keys, "kept", AT_INIT.equals(kept.accessKeyId()),
+                "session", kept instanceof AwsSessionCredentials && fresh instanceof AwsSessionCredentials,
+                "answers", List.of(ask(kept), ask(fresh)));
+        }
+
+        static String ask(AwsCredentials credentials) throws Exception {
+            String path = "/2015-03-31/functions/sdk/configuration";
+            URI uri = URI.create(System.getenv("AWS_ENDPOINT_URL") + path + "?Qualifier=1");
+            SdkHttpFullRequest request = SdkHttpFullRequest.builder().method(SdkHttpMethod.GET).uri(uri).build();
+            request = Aws4Signer.create().sign(request, Aws4SignerParams.builder().awsCredentials(credentials)
+                .signingName("lambda").signingRegion(Region.of(System.getenv("AWS_REGION"))).build());
+            HttpURLConnection connection = (HttpURLConnection) uri.toURL().openConnection();
+            request.headers().forEach((name, values) -> connection.setRequestProperty(name, values.get(0)));
+            int status = connection.getResponseCode();
+            try (InputStream body = status < 400 ? connection.getInputStream() : connection.getErrorStream()) {
+                return new String(body.readAllBytes());
+            }
+        }
+    }
+"""
+
+
+def test_the_aws_sdk_finds_credentials_in_a_restored_environment(server, functions, account, compile_java):
+    jars = [jar for jar in sorted(JARS.glob("*.jar")) if not jar.name.startswith(("aws-lambda-java", "crac-", "joda-"))]
+    if not any(jar.name.startswith("auth-2.") for jar in jars):
+        pytest.skip(f"THE JARS OF JAVA TESTS ARE MISSING ({JARS}): credentials of the AWS SDK were not tested")
+    built = compile_java({"Sdk": SDK}, class_path=tuple(map(str, jars)))
+    package = zipped({**built, **{f"lib/{jar.name}": jar.read_bytes() for jar in jars}})
+    frozen(functions, "sdk", package, runtime="java17", handler="Sdk::handle", MemorySize=512, Timeout=30)
+    for _ in range(2):
+        answer = fresh(server, functions, "sdk")
+        assert is_restored(answer), answer.tail
+        found = answer.json
+        arns = [json.loads(body).get("FunctionArn") for body in found["answers"]]
+        assert arns == [f"arn:aws:lambda:us-east-1:{account}:function:sdk:1"] * 2, found
+        assert found["keys"] == ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], "no keys that grow old with the snapshot"
+        assert found["session"] and found["kept"], found
