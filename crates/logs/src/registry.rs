@@ -4,7 +4,7 @@
 //! that the invoker has just brought into being without waiting exists for a client at once, and
 //! two who create the same stream agree on which it is. What is not in memory is read from disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,9 @@ use crate::record::{self, GroupRecord, StreamRecord};
 /// What has not been used for this long is dropped from memory. By far longer than a write can be
 /// under way.
 const IDLE: Duration = Duration::from_secs(120);
+/// Streams that are kept in memory although nobody uses them. Each environment of a function has one
+/// of its own, so there are always more of them.
+const KNOWN_STREAMS: usize = 2048;
 
 /// Where the store keeps all of it.
 ///
@@ -36,6 +39,9 @@ pub(crate) struct Registry {
     clock: Clock,
     /// By scope and name. `None`: known not to exist, whatever the disk still says.
     groups: HashMap<String, Option<Group>>,
+    /// Group keys and names of the streams in memory, those that came first in front. Some may have
+    /// gone since.
+    arrivals: VecDeque<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -52,6 +58,8 @@ pub(crate) struct Stream {
     pub(crate) first: Option<i64>,
     pub(crate) last: Option<Last>,
     used: Instant,
+    /// Used since it came, or since it was last kept for that reason.
+    wanted: bool,
 }
 
 /// A stream in a list.
@@ -95,6 +103,31 @@ impl Tables {
                 Ok((name, record::decode("stream", &found.value)?))
             })
             .collect()
+    }
+
+    /// Up to `limit` records of a group's streams on disk, by name, that come behind the key `after`;
+    /// and the key of the last, if there may be more.
+    pub(crate) fn streams_after(
+        &self,
+        group: Uuid,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<StreamRecord>, Option<Bytes>), Error> {
+        let found = self.table.scan(stream_key(group, ""), after, limit)?;
+        let last = found.last().filter(|_| found.len() == limit);
+        let last = last.map(|last| last.key.clone());
+        let decode = |one: &store::Record| record::decode("stream", &one.value);
+        let records = found.iter().map(decode).collect::<Result<_, Error>>()?;
+        Ok((records, last))
+    }
+
+    /// Whether what is known of a stream can be read again: nothing of it is being written.
+    fn has_all_of(&self, group: Uuid, name: &str, stream: &Stream) -> Result<bool, Error> {
+        let Some(stored) = self.table.get(stream_key(group, name))? else {
+            return Ok(false);
+        };
+        let record: StreamRecord = record::decode("stream", &stored.value)?;
+        Ok(record.id == stream.record.id && self.events.is_at_rest(record.id))
     }
 
     /// Groups whose keys begin with `prefix`, with their whole keys.
@@ -141,6 +174,7 @@ impl Registry {
             tables,
             clock,
             groups: HashMap::new(),
+            arrivals: VecDeque::new(),
         }
     }
 
@@ -226,13 +260,61 @@ impl Registry {
                 return Ok(None);
             };
             let stream = Stream::load(&tables.events, record::decode("stream", &stored.value)?)?;
-            group.streams.insert(name.to_owned(), Some(stream));
+            self.know(key, name, stream)?;
         }
+        let group = self.group(key)?.ok_or(Error::GroupNotFound)?;
         let Some(stream) = group.streams.get_mut(name).and_then(Option::as_mut) else {
             return Ok(None);
         };
         stream.used = Instant::now();
+        stream.wanted = true;
         Ok(Some(stream))
+    }
+
+    /// Takes a stream into memory, and lets others go for it.
+    fn know(&mut self, key: &str, name: &str, stream: Stream) -> Result<(), Error> {
+        self.make_room();
+        let group = self.group(key)?.ok_or(Error::GroupNotFound)?;
+        group.streams.insert(name.to_owned(), Some(stream));
+        self.arrivals.push_back((key.to_owned(), name.to_owned()));
+        Ok(())
+    }
+
+    /// Two may go for each that comes, so that a surplus of streams that were in use shrinks later.
+    fn make_room(&mut self) {
+        for _ in 0..2 {
+            if self.arrivals.len() < KNOWN_STREAMS {
+                break;
+            }
+            let Some((key, name)) = self.arrivals.pop_front() else {
+                break;
+            };
+            let Some(Some(group)) = self.groups.get_mut(&key) else {
+                continue;
+            };
+            let Some(Some(stream)) = group.streams.get_mut(&name) else {
+                continue;
+            };
+            let was_wanted = std::mem::take(&mut stream.wanted);
+            // A disk that cannot be read is not the fault of the stream that comes.
+            let may_go = !was_wanted
+                && self
+                    .tables
+                    .has_all_of(group.record.id, &name, stream)
+                    .unwrap_or(false);
+            if may_go {
+                group.streams.remove(&name);
+            } else {
+                self.arrivals.push_back((key, name));
+            }
+        }
+    }
+
+    /// How many streams are in memory.
+    #[cfg(test)]
+    pub(crate) fn known_streams(&self) -> usize {
+        let groups = self.groups.values().flatten();
+        groups.map(|group| group.streams.len()).sum()
     }
 
     /// Begins to create a stream.
@@ -249,9 +331,7 @@ impl Registry {
         let group = self.group(key)?.ok_or(Error::GroupNotFound)?;
         let stored = record::encode(&record)?;
         let batch = Batch::new().put(stream_key(group.record.id, name), stored, Expect::Any);
-        group
-            .streams
-            .insert(name.to_owned(), Some(Stream::new(record)));
+        self.know(key, name, Stream::new(record))?;
         Ok(batch)
     }
 
@@ -386,6 +466,12 @@ impl Registry {
                 .as_ref()
                 .is_none_or(|group| !group.streams.is_empty() || group.used.elapsed() < IDLE)
         });
+        let groups = &self.groups;
+        self.arrivals.retain(|(key, name)| {
+            let group = groups.get(key).and_then(Option::as_ref);
+            group.is_some_and(|group| matches!(group.streams.get(name), Some(Some(_))))
+        });
+        self.arrivals.shrink_to(KNOWN_STREAMS);
     }
 }
 
@@ -406,6 +492,7 @@ impl Stream {
             first: None,
             last: None,
             used: Instant::now(),
+            wanted: false,
         }
     }
 
@@ -500,4 +587,98 @@ fn stream_key(group: Uuid, name: &str) -> Vec<u8> {
 
 fn doomed_key(kind: u8, id: Uuid) -> Vec<u8> {
     [&[b'd', kind], id.as_bytes().as_slice()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Logs;
+
+    fn ingest(logs: &Logs, stream: &str) {
+        let events = vec![(Timestamp::from_millis(1_000), "line".to_owned())];
+        logs.ingest("000000000000", "us-east-1", "g", stream, events);
+    }
+
+    #[tokio::test]
+    async fn memory_does_not_grow_with_the_streams_that_ever_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let logs = Logs::open(store, clock).unwrap();
+        let key = group_key("000000000000/us-east-1", "g");
+        ingest(&logs, "old");
+        let first = logs
+            .registry()
+            .stream(&key, "old")
+            .unwrap()
+            .unwrap()
+            .clone();
+
+        let mut most = 0;
+        for round in 0..8 {
+            for n in 0..KNOWN_STREAMS / 2 {
+                ingest(&logs, &format!("{round}-{n}"));
+                ingest(&logs, "busy");
+            }
+            // One that is on disk shows that all before it are.
+            let written = logs.registry().create_stream(&key, &format!("{round}"));
+            written.unwrap().finish().await.unwrap();
+            most = most.max(logs.registry().known_streams());
+        }
+        assert!(
+            most < 2 * KNOWN_STREAMS,
+            "{most} of {} streams",
+            4 * KNOWN_STREAMS
+        );
+
+        let mut registry = logs.registry();
+        let Some(Some(group)) = registry.groups.get(&key) else {
+            panic!("the group is in use");
+        };
+        assert!(group.streams.contains_key("busy"), "what is in use stays");
+        assert!(!group.streams.contains_key("old"));
+        assert!(registry.arrivals.len() < 2 * KNOWN_STREAMS);
+        let again = registry.stream(&key, "old").unwrap().unwrap().clone();
+        assert_eq!(again.record.id, first.record.id);
+        drop(registry);
+        ingest(&logs, "old");
+        let last = logs.registry().stream(&key, "old").unwrap().unwrap().last;
+        let bytes = |last: Option<Last>| last.unwrap().total_bytes;
+        assert_eq!(
+            bytes(last),
+            2 * bytes(first.last),
+            "it goes on where it was"
+        );
+
+        logs.sweep().await.unwrap();
+        let events = 2 + 2 * 4 * KNOWN_STREAMS;
+        let all = events as u64 * bytes(first.last);
+        assert_eq!(logs.size(&key), all, "of all streams");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_on_disk_stays_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_millis(1_000));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let logs = Logs::open(store, clock).unwrap();
+        let key = group_key("000000000000/us-east-1", "g");
+        ingest(&logs, "s");
+        let mut registry = logs.registry();
+        let stream = registry.stream(&key, "s").unwrap().unwrap().clone();
+        let group = registry.group(&key).unwrap().unwrap().record.id;
+        let tables = registry.tables.clone();
+        let appending = registry
+            .append(&key, "s", &[(1, Bytes::from("x"))])
+            .unwrap();
+        drop(registry);
+        appending.finish().await.unwrap();
+        assert!(tables.has_all_of(group, "s", &stream).unwrap());
+        let other = Stream::new(StreamRecord::new(Timestamp::from_millis(1_000)));
+        assert!(
+            !tables.has_all_of(group, "s", &other).unwrap(),
+            "of a stream that was deleted"
+        );
+        assert!(!tables.has_all_of(group, "t", &other).unwrap());
+    }
 }

@@ -15,6 +15,8 @@ use crate::{Error, record::GroupRecord};
 
 /// AWS takes up to days to let events go; readers do not see expired ones meanwhile.
 const INTERVAL: Duration = Duration::from_secs(300);
+/// Streams that are looked at in one go.
+const PAGE: usize = 500;
 const DAY_MS: i64 = 86_400_000;
 
 /// Sweeps now and then, until the service is gone.
@@ -45,17 +47,21 @@ impl Logs {
         let now = self.clock().now().as_millis();
         let mut sizes = HashMap::new();
         for (key, record) in self.groups("")? {
-            let streams = match self.streams(&key, "") {
-                Err(Error::GroupNotFound) => continue,
-                streams => streams?.1,
-            };
-            let mut size = 0;
-            for stream in streams.values() {
-                let id = stream.record().id;
-                expire(&tables, id, horizon(&record, now)).await?;
-                size += stored_bytes(&tables, id)?;
-                // A group may have very many streams; others want to run as well.
-                tokio::task::yield_now().await;
+            // There may be more streams than should be in memory at once. Of one that was created or
+            // deleted just now the next sweep knows.
+            let (mut size, mut after) = (0, None);
+            loop {
+                let (streams, last) = tables.streams_after(record.id, after.as_deref(), PAGE)?;
+                for stream in streams {
+                    expire(&tables, stream.id, horizon(&record, now)).await?;
+                    size += stored_bytes(&tables, stream.id)?;
+                    // Others want to run as well.
+                    tokio::task::yield_now().await;
+                }
+                after = last;
+                if after.is_none() {
+                    break;
+                }
             }
             sizes.insert(key, size);
         }

@@ -205,6 +205,13 @@ impl Log {
         Ok(self.view(key.as_ref())?.map(|view| (view.first, view.end)))
     }
 
+    /// Whether no change of this log is on its way to the disk.
+    pub fn is_at_rest(&self, key: impl AsRef<[u8]>) -> bool {
+        let logs = lock(self.store.core());
+        let state = logs.states.get(&self.full(key.as_ref()));
+        state.is_none_or(|state| state.in_flight == 0)
+    }
+
     /// Deletes a log; resolves to whether there was one, once that is on disk.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let log = self.full(key.as_ref());
@@ -467,6 +474,10 @@ impl LogStates {
                     .is_some_and(|(sequence, _)| *sequence < next)
                 {
                     state.pending.pop_front();
+                }
+                if state.pending.is_empty() {
+                    // Most logs of an earlier moment get nothing any more, and there are many.
+                    state.pending = VecDeque::new();
                 }
             }
             ChangeKind::Trimmed => {}
