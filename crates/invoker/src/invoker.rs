@@ -96,6 +96,7 @@ impl Invoker {
             let environments = u64::from(config.environments_per_10_s);
             placement.limit_scaling(Rate::new(environments, Duration::from_secs(10)));
         }
+        let registry = Registry::default();
         let invoker = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             admission: Admission::new(&config),
@@ -103,8 +104,8 @@ impl Invoker {
             snapshots: images
                 .map(|images| Snapshots::new(config.snapstart.clone(), images, &sandboxes)),
             placement: Mutex::new(placement),
-            janitor: Arc::default(),
-            registry: Registry::default(),
+            janitor: Arc::new(Janitor::new(registry.clone())),
+            registry,
             tasks: Tasks::new(),
             closing: false.into(),
             config,

@@ -12,11 +12,17 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::FunctionKey;
+use crate::status::Registry;
+
+/// Fewer entries than this are not worth a look at what has ended meanwhile.
+const FEW: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Janitor {
     agenda: Mutex<Agenda>,
     earlier: Notify,
+    /// Knows which environments there still are.
+    registry: Registry,
 }
 
 #[derive(Debug, Default)]
@@ -24,15 +30,25 @@ struct Agenda {
     /// Entries that were replaced by earlier ones are still in here, and skipped.
     due: BinaryHeap<Reverse<(Instant, u64, FunctionKey)>>,
     listed: HashMap<u64, Instant>,
+    /// So many were listed, and still there, at the last look.
+    alive: usize,
 }
 
 impl Janitor {
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            ..Self::default()
+        }
+    }
+
     /// Lists an environment, unless it is listed for an earlier time already.
     pub fn list(&self, at: Instant, id: u64, key: &FunctionKey) {
         let mut agenda = self.lock();
         if agenda.listed.get(&id).is_some_and(|listed| *listed <= at) {
             return;
         }
+        agenda.forget_ended(|id| self.registry.state(id).is_some());
         agenda.listed.insert(id, at);
         let is_earliest = agenda
             .due
@@ -90,9 +106,18 @@ impl Janitor {
 }
 
 impl Agenda {
+    /// Environments that were ended early, by an update or for want of memory, stay listed until their
+    /// time comes, which may be hours. Those must not become many beside the ones that live.
+    fn forget_ended(&mut self, is_there: impl Fn(u64) -> bool) {
+        if self.listed.len() >= 2 * self.alive + FEW {
+            self.listed.retain(|id, _| is_there(*id));
+            self.alive = self.listed.len();
+        }
+    }
+
     /// An environment that is often frozen and woken leaves a replaced entry behind each time.
     fn forget_replaced(&mut self) {
-        if self.due.len() > 2 * self.listed.len() + 64 {
+        if self.due.len() > 2 * self.listed.len() + FEW {
             let listed = &self.listed;
             self.due
                 .retain(|Reverse((at, id, _))| listed.get(id) == Some(at));
@@ -105,6 +130,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::status::{Entry, EnvironmentState, EnvironmentStatus};
 
     #[tokio::test(start_paused = true)]
     async fn earliest_is_next_and_nobody_is_due_twice() {
@@ -124,6 +150,39 @@ mod tests {
         assert_eq!(janitor.take_due(later).unwrap_err(), None);
         janitor.list(now, 1, &key);
         assert_eq!(janitor.next().await.1, 1);
+    }
+
+    #[test]
+    fn environments_that_ended_early_are_forgotten() {
+        let registry = Registry::default();
+        let janitor = Janitor::new(registry.clone());
+        let key = FunctionKey::new("f", "1", "r");
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        let enter = || {
+            registry.enter(EnvironmentStatus {
+                id: 0,
+                function_arn: String::new(),
+                version: String::new(),
+                memory_mb: 128,
+                log_stream: String::new(),
+                started: clock::Timestamp::from_millis(0),
+                state: EnvironmentState::Idle,
+            })
+        };
+        let living: Vec<_> = (0..10).map(|_| enter()).collect();
+        for entry in &living {
+            janitor.list(now + hour, entry.id(), &key);
+        }
+        for _ in 0..10_000 {
+            let ended = enter();
+            janitor.list(now + hour, ended.id(), &key);
+        }
+        let agenda = janitor.lock();
+        let listed = agenda.listed.len();
+        assert!(listed <= 3 * living.len() + FEW, "{listed}");
+        assert!(agenda.due.len() <= 2 * listed + FEW);
+        let is_listed = |entry: &Entry| agenda.listed.contains_key(&entry.id());
+        assert!(living.iter().all(is_listed));
     }
 
     #[test]
