@@ -122,7 +122,8 @@ impl Snapshots {
             return;
         }
         let outcome = self.workers.snapshot(Arc::clone(&runnable)).await;
-        let Settled::As(snapshot, failure) = settled(outcome, &runnable) else {
+        let settled = settled(outcome, &runnable.arn, &runnable.version);
+        let Settled::As(snapshot, failure) = settled else {
             return;
         };
         let (number, build) = (version.number, version.build.clone());
@@ -148,11 +149,7 @@ impl Snapshots {
     }
 }
 
-fn settled(
-    outcome: Result<SnapshotOutcome, SnapshotError>,
-    function: &invoker::Function,
-) -> Settled {
-    let (arn, version) = (&function.arn, &function.version);
+fn settled(outcome: Result<SnapshotOutcome, SnapshotError>, arn: &str, version: &str) -> Settled {
     match outcome {
         Ok(SnapshotOutcome::Ready { id, adopted, .. }) => {
             tracing::info!(arn, version, image = id, adopted, "a snapshot is ready");
@@ -232,11 +229,39 @@ fn lock(all: &Mutex<HashSet<FunctionKey>>) -> MutexGuard<'_, HashSet<FunctionKey
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function::State;
 
     #[test]
     fn long_reasons_are_cut() {
         assert_eq!(bounded("short"), "short");
         assert_eq!(bounded(&"ü".repeat(2000)).chars().count(), 1003);
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_frozen_here_works_and_says_why() {
+        let mut function = crate::function::tests::function("f");
+        let version = Arc::make_mut(&mut function.latest);
+        version.number = Some(1);
+        version.settings.snap_start = true;
+        version.state = State::Pending { restoring: false };
+        version.snapshot = Snapshot::Wanted;
+        let outcome = SnapshotOutcome::Unfit {
+            reason: "processes cannot be thawed on this architecture".to_owned(),
+        };
+        let Settled::As(snapshot, failure) = settled(Ok(outcome), "arn", "1") else {
+            panic!("there is nothing to wait for");
+        };
+        version.settle_snapshot(snapshot, failure.as_ref());
+        let version = &function.latest;
+        let answer = crate::configuration::of(&function, version, None, &version.state);
+        assert_eq!(answer.state.unwrap().as_str(), "Active");
+        let snap_start = answer.snap_start.unwrap();
+        assert_eq!(snap_start.optimization_status.unwrap().as_str(), "Off");
+        assert_eq!(
+            answer.state_reason.unwrap(),
+            "No snapshot: processes cannot be thawed on this architecture. The function works \
+             without."
+        );
     }
 
     #[test]

@@ -370,8 +370,7 @@ impl Snapshots {
         });
         let (frozen, pages) = match freezing.await {
             Ok(Ok(frozen)) => frozen,
-            Ok(Err(FreezeError::Unsupported { what })) => return Ok(Initialised::Unfit(what)),
-            Ok(Err(err)) => return Err(SnapshotError::Freeze(Arc::new(err))),
+            Ok(Err(err)) => return unfreezable(err).map(Initialised::Unfit),
             Err(err) => return Err(failed(std::io::Error::other(err))),
         };
         self.metrics.lap(Phase::Freeze, began);
@@ -416,8 +415,7 @@ impl Snapshots {
             let parts = (header, frozen.image);
             match LiveImage::complete(parts, &confinement, pages, &snapshots.metrics) {
                 Ok(live) => Ok(Ok((Arc::new(live), meta))),
-                Err(LiveError::Compile(err)) => Ok(Err(chain(&err))),
-                Err(err) => Err(err),
+                Err(err) => unthawable(err).map(Err),
             }
         });
         match working.await {
@@ -474,6 +472,23 @@ async fn priming_events(function: &Arc<Function>) -> (VecDeque<Bytes>, Option<St
         Ok(Ok(events)) => (events.into(), None),
         Ok(Err(complaint)) => (VecDeque::new(), Some(complaint)),
         Err(err) => (VecDeque::new(), Some(err.to_string())),
+    }
+}
+
+/// Why a process cannot be frozen, if that is for what it is, or for what this machine is. Anything
+/// else may go well another time.
+fn unfreezable(err: FreezeError) -> Result<String, SnapshotError> {
+    match err {
+        FreezeError::Unsupported { what } => Ok(what),
+        err => Err(SnapshotError::Freeze(Arc::new(err))),
+    }
+}
+
+/// The same of an image that was made, and cannot become a process here.
+fn unthawable(err: LiveError) -> Result<String, LiveError> {
+    match err {
+        LiveError::Compile(err) => Ok(chain(&err)),
+        err => Err(err),
     }
 }
 
@@ -552,7 +567,26 @@ fn chain(err: &dyn StdError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use snapshot::TapeError;
+
     use super::*;
+
+    #[test]
+    fn another_architecture_is_a_reason_and_a_failure_is_none() {
+        let reason = unthawable(LiveError::Compile(TapeError::Architecture)).unwrap();
+        assert_eq!(reason, "processes cannot be thawed on this architecture");
+        let full = || std::io::Error::other("no room");
+        assert!(unthawable(LiveError::Memory(full())).is_err());
+
+        let what = "freezing needs an x86-64 processor".to_owned();
+        let refused = FreezeError::Unsupported { what: what.clone() };
+        assert_eq!(unfreezable(refused).unwrap(), what);
+        let failed = FreezeError::Failed {
+            doing: "write pages".into(),
+            source: full(),
+        };
+        assert!(matches!(unfreezable(failed), Err(SnapshotError::Freeze(_))));
+    }
 
     #[test]
     fn only_installed_interpreters_are_known() {
