@@ -631,16 +631,17 @@ mod tests {
             4 * KNOWN_STREAMS
         );
 
-        let mut registry = logs.registry();
-        let Some(Some(group)) = registry.groups.get(&key) else {
-            panic!("the group is in use");
-        };
-        assert!(group.streams.contains_key("busy"), "what is in use stays");
-        assert!(!group.streams.contains_key("old"));
-        assert!(registry.arrivals.len() < 2 * KNOWN_STREAMS);
-        let again = registry.stream(&key, "old").unwrap().unwrap().clone();
-        assert_eq!(again.record.id, first.record.id);
-        drop(registry);
+        {
+            let mut registry = logs.registry();
+            let Some(Some(group)) = registry.groups.get(&key) else {
+                panic!("the group is in use");
+            };
+            assert!(group.streams.contains_key("busy"), "what is in use stays");
+            assert!(!group.streams.contains_key("old"));
+            assert!(registry.arrivals.len() < 2 * KNOWN_STREAMS);
+            let again = registry.stream(&key, "old").unwrap().unwrap().clone();
+            assert_eq!(again.record.id, first.record.id);
+        }
         ingest(&logs, "old");
         let last = logs.registry().stream(&key, "old").unwrap().unwrap().last;
         let bytes = |last: Option<Last>| last.unwrap().total_bytes;
@@ -664,14 +665,16 @@ mod tests {
         let logs = Logs::open(store, clock).unwrap();
         let key = group_key("000000000000/us-east-1", "g");
         ingest(&logs, "s");
-        let mut registry = logs.registry();
-        let stream = registry.stream(&key, "s").unwrap().unwrap().clone();
-        let group = registry.group(&key).unwrap().unwrap().record.id;
-        let tables = registry.tables.clone();
-        let appending = registry
-            .append(&key, "s", &[(1, Bytes::from("x"))])
-            .unwrap();
-        drop(registry);
+        let (tables, group, stream, appending) = {
+            let mut registry = logs.registry();
+            let stream = registry.stream(&key, "s").unwrap().unwrap().clone();
+            let group = registry.group(&key).unwrap().unwrap().record.id;
+            let tables = registry.tables.clone();
+            let appending = registry
+                .append(&key, "s", &[(1, Bytes::from("x"))])
+                .unwrap();
+            (tables, group, stream, appending)
+        };
         appending.finish().await.unwrap();
         assert!(tables.has_all_of(group, "s", &stream).unwrap());
         let other = Stream::new(StreamRecord::new(Timestamp::from_millis(1_000)));
