@@ -61,6 +61,7 @@ impl Rule {
             Self::Test(path, test) => {
                 let found = scope.select(path);
                 match (found, test) {
+                    (Err(cause), _) if cause.is_too_much() => Err(missing(path, cause)),
                     (found, Test::IsPresent(wanted)) => Ok(found.is_ok() == *wanted),
                     (Ok(value), test) => test.holds(&value, scope),
                     (Err(cause), _) => Err(missing(path, cause)),

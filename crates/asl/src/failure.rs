@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::budget::Budget;
 use crate::scope::{Chance, Scope};
 
 /// The error names that the language reserves.
@@ -48,6 +49,7 @@ impl Failure {
 pub struct Evaluation<'a> {
     pub scope: Scope<'a>,
     pub chance: &'a mut dyn Chance,
+    pub budget: Budget,
     /// Milliseconds since the epoch, for JSONata's `$now` and `$millis`.
     pub now_ms: i64,
     /// What `$states.result` is, where there is a result.
@@ -101,6 +103,11 @@ impl EvaluationError {
 
     pub fn unknown_variable(name: &str) -> Self {
         Self::runtime(format!("The variable '${name}' is not defined"))
+    }
+
+    pub fn too_much(field: &str) -> Self {
+        let cause = format!("The value of the field '{field}' exceeds the maximum size");
+        Self::named(names::DATA_LIMIT_EXCEEDED, cause)
     }
 
     /// The error as an execution tells it.

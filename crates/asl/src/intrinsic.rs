@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::budget::Budget;
 use crate::path::Path;
 use crate::scope::{Chance, Scope, Unresolved};
 pub use function::Function;
@@ -73,13 +74,27 @@ impl Intrinsic {
         scope: &Scope<'_>,
         chance: &mut dyn Chance,
     ) -> Result<Value, IntrinsicError> {
+        self.evaluate_within(&Budget::default(), scope, chance)
+    }
+
+    fn evaluate_within(
+        &self,
+        budget: &Budget,
+        scope: &Scope<'_>,
+        chance: &mut dyn Chance,
+    ) -> Result<Value, IntrinsicError> {
+        let failed = |reason| IntrinsicError::Failed {
+            call: self.source.to_string(),
+            reason,
+        };
         let mut values = Vec::with_capacity(self.arguments.len());
         for argument in &self.arguments {
             values.push(match argument {
                 Argument::Value(value) => value.clone(),
-                Argument::Call(call) => call.evaluate(scope, chance)?,
+                Argument::Call(call) => call.evaluate_within(budget, scope, chance)?,
                 Argument::Path(path) => match scope.select(path) {
-                    Ok(selected) => selected.into_value(),
+                    Ok(selected) if budget.spend_on(&selected) => selected.into_value(),
+                    Ok(_) => return Err(failed("its arguments are too large".to_owned())),
                     Err(cause) => {
                         let path = path.source().to_owned();
                         return Err(IntrinsicError::Path { path, cause });
@@ -87,12 +102,11 @@ impl Intrinsic {
                 },
             });
         }
-        self.function
-            .call(values, chance)
-            .map_err(|reason| IntrinsicError::Failed {
-                call: self.source.to_string(),
-                reason,
-            })
+        let value = self.function.call(values, chance).map_err(failed)?;
+        match budget.spend_on(&value) {
+            true => Ok(value),
+            false => Err(failed("its value is too large".to_owned())),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pure: nothing here reads a clock, a random source, a file or the network.
 #![forbid(unsafe_code)]
 
+mod budget;
 pub mod choice;
 pub mod definition;
 pub mod failure;
@@ -14,6 +15,7 @@ pub mod path;
 mod scope;
 pub mod template;
 
+pub use budget::Budget;
 pub use definition::Definition;
 pub use intrinsic::Intrinsic;
 pub use machine::Execution;

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::definition::{Definition, Resource, StateId};
-use crate::failure::Failure;
+use crate::failure::{Failure, names};
 use crate::history::{EventKind, HistoryEvent};
 use crate::scope::{Seeded, Variables};
 
@@ -37,6 +37,13 @@ use crate::scope::{Seeded, Variables};
 pub const MAX_EVENTS: u64 = 25_000;
 /// Inputs and outputs can have no more bytes than this, as JSON.
 pub const MAX_DATA_BYTES: usize = 262_144;
+/// Arrays and objects inside of one another. Values that are nested ever deeper, state by state, would
+/// leave no stack to whoever walks them, and what is stored around a value has to be readable, too:
+/// `serde_json` reads 127 levels.
+const MAX_DATA_DEPTH: usize = 100;
+const TOO_DEEP: &str = "The result is nested too deeply.";
+/// All variables together. <https://docs.aws.amazon.com/step-functions/latest/dg/workflow-variables.html>
+const MAX_VARIABLES_BYTES: usize = 10 << 20;
 /// A token's execution, fiber and run, and 16 bytes that nobody can guess.
 const TOKEN_BYTES: usize = 8 + 4 + 4 + 16;
 
@@ -156,6 +163,45 @@ pub enum Input {
     Stop(Failure),
     /// An execution that has failed is taken up again.
     Redrive,
+}
+
+impl Input {
+    /// The input as it can be stored: a result that is nested too deeply is a failure.
+    pub fn checked(self) -> Self {
+        let too_deep = || Failure::new(names::DATA_LIMIT_EXCEEDED, TOO_DEEP);
+        match self {
+            Self::TaskSubmitted { task, output } | Self::TaskSucceeded { task, output }
+                if is_too_deep(&output) =>
+            {
+                let failure = too_deep();
+                Self::TaskFailed { task, failure }
+            }
+            Self::MapRunEnded {
+                task,
+                result: Ok(output),
+            } if is_too_deep(&output) => Self::MapRunEnded {
+                task,
+                result: Err(too_deep()),
+            },
+            other => other,
+        }
+    }
+}
+
+/// Whether a value is nested too deeply to go into an execution, or from one state to another.
+pub fn is_too_deep(value: &Value) -> bool {
+    nests_deeper(value, MAX_DATA_DEPTH)
+}
+
+/// Looks no deeper than it has to.
+fn nests_deeper(value: &Value, depth: usize) -> bool {
+    let inside = |value: &Value| nests_deeper(value, depth - 1);
+    match value {
+        Value::Array(_) | Value::Object(_) if depth == 0 => true,
+        Value::Array(elements) => elements.iter().any(inside),
+        Value::Object(members) => members.values().any(inside),
+        _ => false,
+    }
 }
 
 /// What is to be done, in this order.

@@ -68,11 +68,21 @@ pub enum Selected<'v> {
     Computed(Value),
 }
 
-/// A definite path leads nowhere.
+/// A definite path leads nowhere, or another one to too much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoResult {
     /// The part of the path that finds nothing, as Jayway writes it: `$['a'][0]`.
     pub at: String,
+    /// The path leads to more than can be held, rather than nowhere.
+    pub is_too_much: bool,
+}
+
+impl NoResult {
+    fn at(at: &str) -> Self {
+        let at = at.to_owned();
+        let is_too_much = false;
+        Self { at, is_too_much }
+    }
 }
 
 impl Path {

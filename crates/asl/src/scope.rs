@@ -30,6 +30,12 @@ pub enum Unresolved {
     Nothing(NoResult),
 }
 
+impl Unresolved {
+    pub fn is_too_much(&self) -> bool {
+        matches!(self, Self::Nothing(none) if none.is_too_much)
+    }
+}
+
 impl<'a> Scope<'a> {
     /// The same scope with another meaning of `$`.
     pub const fn with_input(self, input: &'a Value) -> Self {

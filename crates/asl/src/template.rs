@@ -123,7 +123,8 @@ impl Template {
                 Ok(Value::Object(object))
             }
             Self::Path(field, path) => match evaluation.scope.select(path) {
-                Ok(selected) => Ok(selected.into_value()),
+                Ok(selected) if evaluation.budget.spend_on(&selected) => Ok(selected.into_value()),
+                Ok(_) => Err(EvaluationError::too_much(field)),
                 Err(cause) => Err(unresolved(field, path, cause, evaluation)),
             },
             Self::Intrinsic(call) => call
@@ -136,9 +137,20 @@ impl Template {
                     IntrinsicError::Failed { call, reason } => {
                         EvaluationError::intrinsic(&call, &reason)
                     }
-                }),
-            Self::Jsonata(expression) => expression.evaluate(place, evaluation),
+                })
+                .and_then(|value| paid(value, place, evaluation)),
+            Self::Jsonata(expression) => expression
+                .evaluate(place, evaluation)
+                .and_then(|value| paid(value, place, evaluation)),
         }
+    }
+}
+
+/// A value that an expression has made, if all of them together are not too much.
+fn paid(value: Value, place: &str, evaluation: &Evaluation<'_>) -> Result<Value, EvaluationError> {
+    match evaluation.budget.spend_on(&value) {
+        true => Ok(value),
+        false => Err(EvaluationError::too_much(place)),
     }
 }
 
@@ -150,6 +162,7 @@ fn unresolved(
 ) -> EvaluationError {
     match cause {
         Unresolved::Variable(name) => EvaluationError::unknown_variable(&name),
+        Unresolved::Nothing(none) if none.is_too_much => EvaluationError::too_much(field),
         Unresolved::Nothing(_) => {
             EvaluationError::parameter_path(path.source(), field, evaluation.scope.input)
         }

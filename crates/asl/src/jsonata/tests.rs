@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::Budget;
 use crate::scope::{Scope, Variables};
 
 fn evaluate(expression: &str, input: Value) -> Result<Value, EvaluationError> {
@@ -14,6 +15,7 @@ fn evaluate(expression: &str, input: Value) -> Result<Value, EvaluationError> {
             variables: &variables,
         },
         chance: &mut chance,
+        budget: Budget::default(),
         now_ms: 1_700_000_000_123,
         result: None,
         error_output: None,

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use super::data::{filter, select};
 use super::faults::Fault;
-use super::{Branch, Branches, Command, FiberId, Item, MapRequest, Phase, Step, TaskId, TimerKind};
+use super::{
+    Branch, Branches, Command, FiberId, Item, MapRequest, Phase, Step, TaskId, TimerKind,
+    is_too_deep,
+};
 use crate::definition::{FlowId, Kind, Language, Map, MapMode};
 use crate::failure::{EvaluationError, Failure};
 use crate::history::{EventKind, StateKind};
@@ -229,9 +232,13 @@ impl Step<'_> {
             None => value,
             Some(selector) => {
                 let data = self.data_of_item(id, item.clone()).with_input(input);
-                Arc::new(self.evaluate(&data, |evaluation| {
+                let value = self.evaluate(&data, |evaluation| {
                     selector.evaluate("ItemSelector", evaluation)
-                })?)
+                })?;
+                if is_too_deep(&value) {
+                    return Err(EvaluationError::too_much("ItemSelector").into());
+                }
+                Arc::new(value)
             }
         };
         let start = definition.flow(map.processor).start;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::context::context;
-use super::{Fiber, FiberId, Step};
+use super::{Fiber, FiberId, Step, is_too_deep};
+use crate::budget::Budget;
 use crate::choice::MissingVariable;
 use crate::definition::{Amount, Kind, Language, State, Text};
 use crate::failure::{Evaluation, EvaluationError, names};
@@ -82,6 +83,7 @@ impl Step<'_> {
                 variables: &data.variables,
             },
             chance: &mut self.chance,
+            budget: Budget::default(),
             now_ms: self.now_ms,
             result: data.result.as_deref(),
             error_output: data.error_output.as_ref(),
@@ -112,7 +114,11 @@ impl Step<'_> {
                     Language::Jsonata => (data, "Arguments"),
                 };
                 let value = self.evaluate(&data, |evaluation| template.evaluate(place, evaluation));
-                Arc::new(value?)
+                let value = value?;
+                if is_too_deep(&value) {
+                    return Err(EvaluationError::too_much(place));
+                }
+                Arc::new(value)
             }
         };
         let shown = Arc::clone(&effective);
@@ -345,6 +351,7 @@ pub fn select(path: &Path, data: &Data) -> Result<Value, EvaluationError> {
 fn missing(path: &str, cause: Unresolved) -> EvaluationError {
     match cause {
         Unresolved::Variable(name) => EvaluationError::unknown_variable(&name),
+        Unresolved::Nothing(none) if none.is_too_much => EvaluationError::too_much(path),
         Unresolved::Nothing(none) => EvaluationError::runtime(format!(
             "Invalid path '{path}' : Missing property in path {}",
             none.at

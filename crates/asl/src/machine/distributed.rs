@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::MapRequest;
 use super::data::number;
+use super::{MapRequest, is_too_deep};
+use crate::budget::Budget;
 use crate::definition::{Amount, Map, Resource};
 use crate::failure::{Evaluation, EvaluationError};
 use crate::scope::{Scope, Seeded};
@@ -146,7 +147,11 @@ impl<'a> Selector<'a> {
         self.context["Map"] = json!({"Item": shown});
         let mut chance = Seeded::new(seed);
         let mut evaluation = evaluation(self.request, &self.context, &mut chance, now_ms);
-        template.evaluate("ItemSelector", &mut evaluation)
+        let value = template.evaluate("ItemSelector", &mut evaluation)?;
+        match is_too_deep(&value) {
+            true => Err(EvaluationError::too_much("ItemSelector")),
+            false => Ok(value),
+        }
     }
 }
 
@@ -163,6 +168,7 @@ fn evaluation<'a>(
             variables: &request.variables,
         },
         chance,
+        budget: Budget::default(),
         now_ms,
         result: None,
         error_output: None,

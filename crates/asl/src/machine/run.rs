@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use super::data::{Data, Made, filter, select, text_of};
 use super::faults::Fault;
-use super::{FiberId, MAX_DATA_BYTES, MAX_EVENTS, Outcome, Phase, Step, TimerId, TimerKind};
+use super::{
+    FiberId, MAX_DATA_BYTES, MAX_EVENTS, MAX_VARIABLES_BYTES, Outcome, Phase, Step, TimerId,
+    TimerKind, is_too_deep,
+};
 use crate::choice::Rule;
 use crate::definition::{Choice, Condition, Kind, Language, StateId, Wait};
 use crate::failure::{EvaluationError, Failure, names};
@@ -235,6 +238,7 @@ impl Step<'_> {
         let definition = self.definition;
         let state = definition.state(self.execution.fibers[&id].state);
         check_size(&state.name, &made.output)?;
+        self.check_variables(id, &made)?;
         self.record_of(
             id,
             EventKind::StateExited {
@@ -266,6 +270,28 @@ impl Step<'_> {
             None => self.end_fiber(id, made.output),
         }
         Ok(())
+    }
+
+    /// What a state assigns has bounds: by itself, and with all variables that are there.
+    fn check_variables(&self, id: FiberId, made: &Made) -> Result<(), Failure> {
+        if made.assigned.is_empty() {
+            return Ok(());
+        }
+        let fiber = &self.execution.fibers[&id];
+        let assigned: usize = made.assigned.values().map(|value| length(value)).sum();
+        let kept = fiber.variables.iter();
+        let kept = kept.filter(|(name, _)| !made.assigned.contains_key(&***name));
+        let kept: usize = kept.map(|(_, value)| length(value)).sum();
+        let cause = if made.assigned.values().any(|value| is_too_deep(value)) {
+            "The value of a variable is nested too deeply."
+        } else if assigned > MAX_DATA_BYTES {
+            "The size of the variables that the state assigns exceeds 256 KiB."
+        } else if assigned + kept > MAX_VARIABLES_BYTES {
+            "The size of all variables exceeds 10 MiB."
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(names::DATA_LIMIT_EXCEEDED, cause))
     }
 
     /// A fiber has come to the end of its flow.
@@ -356,13 +382,16 @@ fn rule_holds(rule: &Rule, data: &Data) -> Result<bool, EvaluationError> {
 }
 
 pub fn check_size(name: &str, value: &Value) -> Result<(), Failure> {
-    if length(value) <= MAX_DATA_BYTES {
+    let cause = if is_too_deep(value) {
+        format!("The state/task '{name}' returned a result that is nested too deeply.")
+    } else if length(value) > MAX_DATA_BYTES {
+        format!(
+            "The state/task '{name}' returned a result with a size exceeding the maximum number of \
+             bytes service limit."
+        )
+    } else {
         return Ok(());
-    }
-    let cause = format!(
-        "The state/task '{name}' returned a result with a size exceeding the maximum number of \
-         bytes service limit."
-    );
+    };
     Err(Failure::new(names::DATA_LIMIT_EXCEEDED, cause))
 }
 

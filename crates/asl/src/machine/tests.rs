@@ -400,3 +400,96 @@ fn execution_ends_at_its_limits() {
     };
     assert_eq!(failure.error.as_deref(), Some(names::DATA_LIMIT_EXCEEDED));
 }
+
+/// The error that a machine ends with whose state `A` follows itself until something is too much.
+fn error_of_endless(pass: Value) -> Option<String> {
+    let mut pass = pass;
+    pass["Type"] = "Pass".into();
+    pass["Next"] = "B".into();
+    let endless = json!({"StartAt": "Z", "States": {
+        "Z": {"Type": "Pass", "Assign": {"v": [1]}, "Next": "A"},
+        "A": pass,
+        "B": {"Type": "Choice", "Default": "A",
+            "Choices": [{"Variable": "$.never", "IsPresent": true, "Next": "E"}]},
+        "E": {"Type": "Succeed"},
+    }});
+    let (definition, mut execution) = begin(&endless, json!({}));
+    execution.step(&definition, Input::Start, NOW, 1);
+    match execution.outcome() {
+        Some(Outcome::Failed(failure)) => failure.error.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn values_cannot_be_nested_ever_deeper() {
+    let too_much = Some(names::DATA_LIMIT_EXCEEDED.to_owned());
+    for pass in [
+        json!({"Parameters": {"a.$": "$"}}),
+        json!({"Parameters": {"a.$": "States.Array($)"}}),
+        json!({"Assign": {"v.$": "States.Array($v)"}}),
+    ] {
+        assert_eq!(error_of_endless(pass), too_much);
+    }
+}
+
+#[test]
+fn variables_have_bounds() {
+    let too_much = Some(names::DATA_LIMIT_EXCEEDED.to_owned());
+    let doubled =
+        json!({"Assign": {"v.$": "States.StringToJson(States.Format('[{},{}]', $v, $v))"}});
+    assert_eq!(error_of_endless(doubled), too_much);
+}
+
+/// A template may name a large input more often than there is memory for the copies.
+#[test]
+fn templates_have_bounds() {
+    let names = (0..30_000).map(|n| (format!("{n}.$"), json!("$")));
+    let parameters = Value::Object(names.collect());
+    let copies = json!({"StartAt": "A", "States": {"A": {
+        "Type": "Pass", "Parameters": parameters, "End": true,
+    }}});
+    let text = "x".repeat(MAX_DATA_BYTES / 2);
+    let (definition, mut execution) = begin(&copies, json!({"text": text}));
+    execution.step(&definition, Input::Start, NOW, 1);
+    let Some(Outcome::Failed(failure)) = execution.outcome() else {
+        panic!()
+    };
+    assert_eq!(failure.error.as_deref(), Some(names::DATA_LIMIT_EXCEEDED));
+}
+
+/// Whatever is recorded or comes in is stored with more around it, and has to be read again.
+#[test]
+fn what_is_stored_is_not_nested_too_deeply_to_be_read() {
+    let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+    assert!(!is_too_deep(&nested(100)));
+    assert!(is_too_deep(&nested(101)));
+
+    let mut template = json!({"x.$": "$"});
+    for _ in 0..90 {
+        template = json!({"x": template});
+    }
+    let machine = json!({"StartAt": "T", "States": {"T": {
+        "Type": "Task", "Resource": "arn:aws:lambda:us-east-1:123456789012:function:f",
+        "Parameters": template, "End": true,
+    }}});
+    let (definition, mut execution) = begin(&machine, nested(100));
+    for command in execution.step(&definition, Input::Start, NOW, 1) {
+        if let Command::Record(event) = command {
+            let stored = serde_json::to_string(&event).unwrap();
+            serde_json::from_str::<HistoryEvent>(&stored).unwrap();
+        }
+    }
+    let Some(Outcome::Failed(failure)) = execution.outcome() else {
+        panic!()
+    };
+    assert_eq!(failure.error.as_deref(), Some(names::DATA_LIMIT_EXCEEDED));
+
+    let task = TaskId {
+        fiber: FiberId(0),
+        run: 1,
+    };
+    let output = nested(101);
+    let checked = Input::TaskSucceeded { task, output }.checked();
+    assert!(matches!(checked, Input::TaskFailed { .. }), "{checked:?}");
+}

@@ -5,12 +5,13 @@ use std::cmp::Ordering;
 use serde_json::{Number, Value};
 
 use super::select::{Cursor, walk};
-use super::{Path, Root, Step};
+use super::{Path, Root, Selected, Step};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expression {
-    Or(Box<Self>, Box<Self>),
-    And(Box<Self>, Box<Self>),
+    /// Not one inside the other: a path has room for more than the stack has.
+    Any(Vec<Self>),
+    All(Vec<Self>),
     Not(Box<Self>),
     Exists(Operand),
     Compare(Operand, Comparison, Operand),
@@ -39,22 +40,15 @@ pub enum Comparison {
 }
 
 impl Expression {
-    pub fn holds(&self, element: &Value, document: &Value) -> bool {
+    /// Whether it is true of an element that the path at `cursor` has come to.
+    pub fn holds(&self, element: &Value, cursor: Cursor<'_, '_>) -> bool {
         match self {
-            Self::Or(left, right) => {
-                left.holds(element, document) || right.holds(element, document)
-            }
-            Self::And(left, right) => {
-                left.holds(element, document) && right.holds(element, document)
-            }
-            Self::Not(inner) => !inner.holds(element, document),
-            Self::Exists(operand) => operand.value(element, document).is_some(),
+            Self::Any(terms) => terms.iter().any(|term| term.holds(element, cursor)),
+            Self::All(terms) => terms.iter().all(|term| term.holds(element, cursor)),
+            Self::Not(inner) => !inner.holds(element, cursor),
+            Self::Exists(operand) => operand.value(element, cursor).is_some(),
             Self::Compare(left, comparison, right) => {
-                let (left, right) = (
-                    left.value(element, document),
-                    right.value(element, document),
-                );
-                match (left, right) {
+                match (left.value(element, cursor), right.value(element, cursor)) {
                     (Some(left), Some(right)) => comparison.holds(&left, &right),
                     // What is missing equals nothing.
                     _ => matches!(comparison, Comparison::NotEqual | Comparison::NotIn),
@@ -65,19 +59,23 @@ impl Expression {
 }
 
 impl Operand {
-    fn value(&self, element: &Value, document: &Value) -> Option<Value> {
+    fn value<'v>(&'v self, element: &'v Value, cursor: Cursor<'v, '_>) -> Option<Selected<'v>> {
+        let Cursor {
+            document, budget, ..
+        } = cursor;
         let (steps, from) = match self {
-            Self::Value(value) => return Some(value.clone()),
+            Self::Value(value) => return Some(Selected::One(value)),
             Self::Element(steps) => (steps, element),
             // The other roots are not known here; Jayway has none.
             Self::Path(path) if path.root == Root::Input => (&path.steps, document),
             Self::Path(_) => return None,
         };
-        let cursor = Cursor::new(from, document);
-        match walk(steps, cursor, &mut String::new()) {
-            Ok(selected) => Some(selected.into_value()),
-            Err(_) => None,
-        }
+        walk(
+            steps,
+            Cursor::new(from, document, budget),
+            &mut String::new(),
+        )
+        .ok()
     }
 }
 

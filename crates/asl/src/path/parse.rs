@@ -9,6 +9,8 @@ use super::{Path, Root, Step};
 const MAX_LENGTH: usize = 65_536;
 /// Parentheses and filters inside filters.
 const MAX_DEPTH: usize = 32;
+/// Steps of one path; values are not nested so deeply. Each may take a place on the stack.
+const MAX_STEPS: usize = 256;
 
 /// Why a text is no path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +84,9 @@ impl<'s> Parser<'s> {
                 steps.push(self.bracketed()?);
             } else {
                 return Ok(steps);
+            }
+            if steps.len() > MAX_STEPS {
+                return Err(self.expected("a path of fewer steps"));
             }
         }
     }
@@ -182,24 +187,30 @@ impl<'s> Parser<'s> {
     }
 
     fn any_of(&mut self) -> Result<Expression, ParsePathError> {
-        let mut left = self.all_of()?;
-        loop {
-            self.spaces();
-            if !self.take("||") {
-                return Ok(left);
-            }
-            left = Expression::Or(Box::new(left), Box::new(self.all_of()?));
-        }
+        self.terms("||", Self::all_of, Expression::Any)
     }
 
     fn all_of(&mut self) -> Result<Expression, ParsePathError> {
-        let mut left = self.term()?;
+        self.terms("&&", Self::term, Expression::All)
+    }
+
+    /// One term, or several with a sign between them.
+    fn terms(
+        &mut self,
+        sign: &str,
+        mut one: impl FnMut(&mut Self) -> Result<Expression, ParsePathError>,
+        several: fn(Vec<Expression>) -> Expression,
+    ) -> Result<Expression, ParsePathError> {
+        let mut terms = vec![one(self)?];
         loop {
             self.spaces();
-            if !self.take("&&") {
-                return Ok(left);
+            if !self.take(sign) {
+                return Ok(match <[Expression; 1]>::try_from(terms) {
+                    Ok([term]) => term,
+                    Err(terms) => several(terms),
+                });
             }
-            left = Expression::And(Box::new(left), Box::new(self.term()?));
+            terms.push(one(self)?);
         }
     }
 

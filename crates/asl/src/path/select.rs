@@ -5,17 +5,23 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::{NoResult, Path, Selected, Step};
+use crate::budget::Budget;
 
 /// Where a path stands: at a value, in a document that filters may refer to.
 #[derive(Clone, Copy)]
-pub struct Cursor<'v> {
+pub struct Cursor<'v, 'b> {
     value: &'v Value,
-    document: &'v Value,
+    pub document: &'v Value,
+    pub budget: &'b Budget,
 }
 
-impl<'v> Cursor<'v> {
-    pub const fn new(value: &'v Value, document: &'v Value) -> Self {
-        Self { value, document }
+impl<'v, 'b> Cursor<'v, 'b> {
+    pub const fn new(value: &'v Value, document: &'v Value, budget: &'b Budget) -> Self {
+        Self {
+            value,
+            document,
+            budget,
+        }
     }
 
     const fn at(self, value: &'v Value) -> Self {
@@ -25,7 +31,16 @@ impl<'v> Cursor<'v> {
 
 pub fn select<'v>(path: &Path, document: &'v Value) -> Result<Selected<'v>, NoResult> {
     let mut at = String::from("$");
-    match walk(&path.steps, Cursor::new(document, document), &mut at) {
+    let budget = Budget::default();
+    match walk(
+        &path.steps,
+        Cursor::new(document, document, &budget),
+        &mut at,
+    ) {
+        _ if budget.is_spent() => Err(NoResult {
+            at: path.source.to_string(),
+            is_too_much: true,
+        }),
         // Recorded on AWS: a path that could lead to several values finds none.
         Err(_) if !path.is_definite() => Ok(Selected::Computed(Value::Array(Vec::new()))),
         selected => selected,
@@ -36,10 +51,13 @@ pub fn select<'v>(path: &Path, document: &'v Value) -> Result<Selected<'v>, NoRe
 /// extended by every step, for messages.
 pub fn walk<'v>(
     steps: &[Step],
-    mut cursor: Cursor<'v>,
+    mut cursor: Cursor<'v, '_>,
     at: &mut String,
 ) -> Result<Selected<'v>, NoResult> {
     for (index, step) in steps.iter().enumerate() {
+        if !cursor.budget.spend_on_step() {
+            return Err(NoResult::at(at));
+        }
         let next = match step {
             Step::Name(name) => {
                 // Writing to a string cannot fail.
@@ -53,7 +71,7 @@ pub fn walk<'v>(
             Step::Length => {
                 at.push_str(".length()");
                 let length = length(cursor.value).map(Value::from);
-                let length = length.ok_or_else(|| NoResult { at: at.clone() })?;
+                let length = length.ok_or_else(|| NoResult::at(at))?;
                 return Ok(Selected::Computed(length));
             }
             _ => {
@@ -65,30 +83,36 @@ pub fn walk<'v>(
         };
         match next {
             Some(value) => cursor = cursor.at(value),
-            None => return Err(NoResult { at: at.clone() }),
+            None => return Err(NoResult::at(at)),
         }
     }
     Ok(Selected::One(cursor.value))
 }
 
 /// Everything that the steps lead to; what is missing on the way is left out.
-fn collect<'v>(steps: &[Step], cursor: Cursor<'v>, found: &mut Vec<Selected<'v>>) {
+fn collect<'v>(steps: &[Step], cursor: Cursor<'v, '_>, found: &mut Vec<Selected<'v>>) {
     let Some((step, rest)) = steps.split_first() else {
-        found.push(Selected::One(cursor.value));
+        if cursor.budget.spend_on(cursor.value) {
+            found.push(Selected::One(cursor.value));
+        }
         return;
     };
+    if !cursor.budget.spend_on_step() {
+        return;
+    }
     let value = cursor.value;
     let mut go_on = |next: &'v Value| collect(rest, cursor.at(next), found);
     match step {
         Step::Name(name) => value.get(&**name).into_iter().for_each(go_on),
         Step::Names(names) => {
-            // The chosen members together are one result, as an object.
-            let chosen: Map<String, Value> = names
-                .iter()
-                .filter_map(|name| Some((name.to_string(), value.get(&**name)?.clone())))
-                .collect();
             if rest.is_empty() && value.is_object() {
-                found.push(Selected::Computed(Value::Object(chosen)));
+                // The chosen members together are one result, as an object.
+                let chosen = names.iter().filter_map(|name| {
+                    let member = value.get(&**name)?;
+                    let paid = cursor.budget.spend_on(member);
+                    paid.then(|| (name.to_string(), member.clone()))
+                });
+                found.push(Selected::Computed(Value::Object(chosen.collect())));
             } else {
                 names
                     .iter()
@@ -110,7 +134,7 @@ fn collect<'v>(steps: &[Step], cursor: Cursor<'v>, found: &mut Vec<Selected<'v>>
                 .map_or(std::slice::from_ref(value), Vec::as_slice);
             elements
                 .iter()
-                .filter(|element| expression.holds(element, cursor.document))
+                .filter(|element| expression.holds(element, cursor))
                 .for_each(go_on);
         }
         Step::Descent => {
@@ -121,6 +145,7 @@ fn collect<'v>(steps: &[Step], cursor: Cursor<'v>, found: &mut Vec<Selected<'v>>
         }
         Step::Length => {
             if let Some(length) = length(value) {
+                cursor.budget.spend_on(&Value::Null);
                 found.push(Selected::Computed(Value::from(length)));
             }
         }
@@ -142,7 +167,7 @@ pub fn put(
             let mut members = match document {
                 Value::Object(members) => members,
                 Value::Null => Map::new(),
-                _ => return Err(NoResult { at: at.clone() }),
+                _ => return Err(NoResult::at(at)),
             };
             // Writing to a string cannot fail.
             let _ = write!(at, "['{name}']");
@@ -155,16 +180,16 @@ pub fn put(
         Step::Index(number) => {
             let _ = write!(at, "[{number}]");
             let Value::Array(mut elements) = document else {
-                return Err(NoResult { at: at.clone() });
+                return Err(NoResult::at(at));
             };
             let place = index(elements.len(), *number).and_then(|i| elements.get_mut(i));
             let Some(place) = place else {
-                return Err(NoResult { at: at.clone() });
+                return Err(NoResult::at(at));
             };
             *place = put(rest, place.take(), value, at)?;
             Ok(Value::Array(elements))
         }
-        _ => Err(NoResult { at: at.clone() }),
+        _ => Err(NoResult::at(at)),
     }
 }
 

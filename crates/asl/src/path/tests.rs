@@ -173,3 +173,44 @@ fn deep_filters_are_refused_instead_of_overflowing_the_stack() {
     let source = format!("$[?({}@.a)]", "!".repeat(10_000));
     assert!(Path::parse(&source).is_err());
 }
+
+#[test]
+fn endless_filters_and_paths_do_not_overflow_the_stack() {
+    for sign in ["||", "&&"] {
+        let terms = vec!["@"; 20_000].join(sign);
+        let path = Path::parse(&format!("$[?({terms})]")).unwrap();
+        assert_eq!(*path.select(&json!([1])).unwrap(), json!([1]));
+    }
+    let steps = ".a".repeat(30_000);
+    assert!(Path::parse(&format!("${steps}")).is_err());
+    assert!(Path::parse(&format!("$[?(@{steps})]")).is_err());
+}
+
+#[test]
+fn what_would_fill_the_memory_is_refused() {
+    let nested = (0..90).fold(json!(["x", 1]), |inner, _| json!([inner, 2]));
+    let document = json!({"nested": nested, "all": vec!["x".repeat(100); 1000]});
+    let each_with_all = "$.all[?(@ in $.all)].length()";
+    assert_eq!(
+        select_in(each_with_all, &document),
+        Ok(json!(vec![100; 1000]))
+    );
+    let inside = (0..6).fold("@ == 'y'".to_owned(), |inner, _| {
+        format!("$.all[?({inner})]")
+    });
+    let copies = vec!["0"; 15_000].join(",");
+    for source in [
+        format!("$.nested{}", "[0,0]".repeat(90)),
+        format!("${}", "..*".repeat(90)),
+        format!("$.nested[{copies}][{copies}]"),
+        format!("$.all[?({inside} != 1)]"),
+    ] {
+        let refused = select_in(&source, &document).unwrap_err();
+        assert!(refused.is_too_much, "{refused:?}");
+    }
+}
+
+fn select_in(source: &str, document: &Value) -> Result<Value, NoResult> {
+    let path = Path::parse(source).unwrap();
+    path.select(document).map(Selected::into_value)
+}
