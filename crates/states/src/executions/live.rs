@@ -313,7 +313,7 @@ impl State {
         };
         while let Some((input, reply)) = self.inputs.pop_front() {
             let taken = Taken {
-                input,
+                input: input.checked(),
                 now_ms,
                 seed: chance(),
                 missing: missing.to_vec(),

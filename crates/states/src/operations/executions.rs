@@ -120,6 +120,10 @@ fn begin(
         let text = format!("Invalid State Machine Execution Input: '{err}'");
         Error::refused(&error::INVALID_EXECUTION_INPUT, text)
     })?;
+    if asl::machine::is_too_deep(&input) {
+        let text = "Invalid State Machine Execution Input: 'The input is nested too deeply.'";
+        return Err(Error::refused(&error::INVALID_EXECUTION_INPUT, text));
+    }
     Ok(Start {
         target,
         name,
