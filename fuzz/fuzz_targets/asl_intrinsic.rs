@@ -1,12 +1,13 @@
-//! Intrinsic functions: whatever parses has a value, or a reason why it has none.
+//! Intrinsic functions: whatever parses has a value, or a reason why it has none, and the same one
+//! again. The call is the first line, the document follows.
 #![no_main]
 
 use asl::{Intrinsic, Scope, Seeded, Variables};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-fuzz_target!(|input: (&str, &str)| {
-    let (source, document) = input;
+fuzz_target!(|text: &str| {
+    let (source, document) = text.split_once('\n').unwrap_or((text, "{}"));
     let (Ok(call), Ok(document)) = (
         Intrinsic::parse(source),
         serde_json::from_str::<Value>(document),
@@ -18,5 +19,8 @@ fuzz_target!(|input: (&str, &str)| {
         context: &Value::Null,
         variables: &Variables::new(),
     };
-    let _ = call.evaluate(&scope, &mut Seeded::new(1));
+    let value = call.evaluate(&scope, &mut Seeded::new(1));
+    let again =
+        Intrinsic::parse(call.source()).map(|call| call.evaluate(&scope, &mut Seeded::new(1)));
+    assert_eq!(again, Ok(value));
 });

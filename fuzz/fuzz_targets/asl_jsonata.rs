@@ -1,9 +1,12 @@
-//! JSONata: whatever the text, it is refused before it runs, or it runs within its bounds.
+//! JSONata: whatever the text, it is refused before it runs, or it runs within its bounds, which are
+//! those of libFuzzer here. `$states.input` and the variable `$v` have something in them.
 #![no_main]
+
+use std::sync::Arc;
 
 use asl::failure::Evaluation;
 use asl::jsonata::{Jsonata, Offered};
-use asl::{Scope, Seeded, Variables};
+use asl::{Budget, Scope, Seeded, Variables};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
@@ -15,6 +18,7 @@ fuzz_target!(|source: &str| {
         return;
     }
     let input = json!({"a": [1, 2.5, "x", null, {"b": true}], "t": "text"});
+    let variables = Variables::from([("v".into(), Arc::new(json!([3, 1, 2])))]);
     let mut chance = Seeded::new(1);
     let _ = expression.evaluate(
         "Output",
@@ -22,9 +26,10 @@ fuzz_target!(|source: &str| {
             scope: Scope {
                 input: &input,
                 context: &Value::Null,
-                variables: &Variables::new(),
+                variables: &variables,
             },
             chance: &mut chance,
+            budget: Budget::default(),
             now_ms: 1_763_000_000_000,
             result: None,
             error_output: None,

@@ -1,11 +1,12 @@
-//! Policy documents: whatever parses can be held against a request.
+//! Policy documents: whatever parses can be held against a request. The first line is what the
+//! request has everywhere, the document follows.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use policy::{Context, Document, Principal, Request};
 
-fuzz_target!(|input: (&str, &str)| {
-    let (text, value) = input;
+fuzz_target!(|input: &str| {
+    let (value, text) = input.split_once('\n').unwrap_or(("", input));
     let Ok(document) = Document::parse(text) else {
         return;
     };
