@@ -88,6 +88,10 @@ impl<'s> Parser<'s> {
             if steps.len() > MAX_STEPS {
                 return Err(self.expected("a path of fewer steps"));
             }
+            // What follows would be passed over, also where it makes the path an indefinite one.
+            if steps.last() == Some(&Step::Length) && matches!(self.peek(), Some('.' | '[')) {
+                return Err(self.expected("nothing after length()"));
+            }
         }
     }
 

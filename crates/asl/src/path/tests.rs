@@ -158,6 +158,10 @@ fn what_is_no_path_is_refused_with_its_place() {
             "a value expected at character 13 of '$.a[?(@.b == )]'",
         ),
         (
+            "$.length()..a",
+            "nothing after length() expected at character 10 of '$.length()..a'",
+        ),
+        (
             "$.a[99999999999999999999]",
             "an index expected at character 24 of '$.a[99999999999999999999]'",
         ),
