@@ -6,6 +6,7 @@
 //! <https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html>
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jsonata_core::ast::AstNode;
@@ -42,9 +43,12 @@ impl Jsonata {
     pub fn of(text: &str) -> Option<Self> {
         let inner = text.strip_prefix("{%")?.strip_suffix("%}")?;
         let source: Box<str> = inner.trim().into();
-        let tree = parser::parse(&source)
-            .map(Arc::new)
-            .map_err(|error| check::syntax(&source, &error));
+        let tree = match guarded(|| parser::parse(&source)) {
+            Ok(parsed) => parsed
+                .map(Arc::new)
+                .map_err(|error| check::syntax(&source, &error)),
+            Err(Panicked) => Err(check::unreadable()),
+        };
         Some(Self { source, tree })
     }
 
@@ -81,8 +85,8 @@ impl Jsonata {
         let generator = Generator::new(evaluation.chance.bits());
         self.register(&mut evaluator, &generator, evaluation.now_ms)
             .map_err(|error| threw(&error))?;
-        let value = evaluator
-            .evaluate(tree, &JValue::Undefined)
+        let value = guarded(|| evaluator.evaluate(tree, &JValue::Undefined))
+            .map_err(|Panicked| failed("threw an error during evaluation."))?
             .map_err(|error| threw(&error))?;
         if value.is_undefined() {
             return Err(failed("returned nothing (undefined)."));
@@ -92,6 +96,15 @@ impl Jsonata {
         }
         plain(&value).ok_or_else(|| failed("returned a value that is not JSON."))
     }
+}
+
+struct Panicked;
+
+/// The library has panicked at dates and pictures that nobody had thought of. Such an expression
+/// fails; the execution, and the thread that many of them share, go on.
+fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
+    // All that the library was at is dropped with its evaluator.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| Panicked)
 }
 
 impl Jsonata {

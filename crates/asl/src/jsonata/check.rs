@@ -54,6 +54,14 @@ pub fn syntax(source: &str, error: &ParserError) -> Mistake {
     }
 }
 
+/// An expression that the parser has given up on.
+pub fn unreadable() -> Mistake {
+    Mistake {
+        code: INVALID,
+        message: "Syntax error".to_owned(),
+    }
+}
+
 /// Whether a text between quotes has no end.
 fn has_open_text(source: &str) -> bool {
     let mut open = None;

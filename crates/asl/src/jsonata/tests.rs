@@ -103,3 +103,11 @@ fn only_delimited_text_is_an_expression() {
     assert_eq!(mistakes("{% 1 + %}").len(), 1);
     assert_eq!(mistakes("{% 1 + 1 %}"), []);
 }
+
+/// Found by fuzzing: the library multiplies the width of a picture until it overflows.
+#[test]
+fn expression_that_the_library_panics_at_fails() {
+    let expression = "{% $fromMillis(1, '[Y0.rQ(-4444444444444444444444444444444a,]') %}";
+    let failed = evaluate(expression, json!(null)).unwrap_err();
+    assert!(failed.cause.contains("threw an error"), "{failed:?}");
+}
