@@ -259,20 +259,23 @@ impl Stream for Chunked {
 }
 
 pub(crate) fn fuzz(bytes: &[u8], piece: usize) {
+    let whole = fuzz_pieces(bytes, bytes.len());
+    assert_eq!(fuzz_pieces(bytes, piece), whole, "pieces do not matter");
+    if let Some(data) = whole {
+        assert!(data.len() <= bytes.len(), "data comes from the input");
+    }
+}
+
+fn fuzz_pieces(bytes: &[u8], piece: usize) -> Option<Vec<u8>> {
     let mut decoder = Decoder::new(None);
     let mut data = VecDeque::new();
     for piece in bytes.chunks(piece.max(1)) {
-        if decoder
-            .decode(Bytes::copy_from_slice(piece), &mut data)
-            .is_err()
-        {
-            return;
-        }
+        let piece = Bytes::copy_from_slice(piece);
+        decoder.decode(piece, &mut data).ok()?;
         assert!(decoder.line.len() <= MAX_LINE_BYTES, "bounded");
     }
-    let _ = decoder.ended();
-    let size: usize = data.iter().map(Bytes::len).sum();
-    assert!(size <= bytes.len(), "data comes from the input");
+    decoder.ended().ok()?;
+    Some(data.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
