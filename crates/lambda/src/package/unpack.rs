@@ -21,6 +21,9 @@ pub const MAX_UNZIPPED_BYTES: u64 = 262_144_000;
 const MAX_COMPONENT_BYTES: usize = 255;
 const MAX_PATH_BYTES: usize = 1024;
 const MAX_LINK_BYTES: u64 = 1024;
+/// Files and directories, also those that only appear as parents: a name has room for 500 of these, and
+/// each one costs memory here and an inode on disk.
+const MAX_PLANNED: usize = 250_000;
 /// Up to so many files are synced one by one. Beyond that a single sync of the whole file system
 /// is faster, though it also waits for what others have written.
 const MAX_SINGLE_SYNCS: usize = 64;
@@ -124,6 +127,9 @@ fn plan(entries: &[Entry]) -> Result<Plan, PackageError> {
             && plan
                 .get(&path)
                 .is_some_and(|existing| existing.0 == Kind::Directory);
+        if plan.len() > MAX_PLANNED {
+            return Err(PackageError::Hostile("too many files and directories"));
+        }
         if !directory_again && plan.insert(path, (kind, Some(index))).is_some() {
             return Err(PackageError::Hostile("two entries with the same name"));
         }
@@ -321,6 +327,22 @@ mod tests {
         }
         assert!(found);
         bytes
+    }
+
+    /// Each name of a kilobyte is five hundred directories.
+    #[test]
+    fn more_directories_than_there_are_inodes_for_are_refused() {
+        let parents = "d/".repeat(500);
+        let bytes = archive(|writer| {
+            for number in 0..600 {
+                file(writer, &format!("{number}/{parents}f"), 0o644, b"");
+            }
+        });
+        let archive = Archive::open(Cursor::new(bytes)).unwrap();
+        let refused = plan(archive.entries());
+        assert!(
+            matches!(refused, Err(PackageError::Hostile(reason)) if reason.contains("too many"))
+        );
     }
 
     #[test]
