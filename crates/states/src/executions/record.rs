@@ -230,6 +230,28 @@ mod tests {
         assert_eq!(Running::decode(&[9; 30]), None);
     }
 
+    /// What just could be read has more around it in here, and must be readable again.
+    #[test]
+    fn turn_with_a_deeply_nested_result_can_be_read_again() {
+        let task = serde_json::from_value(serde_json::json!({"fiber": 0, "run": 1}));
+        let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        let input = Input::TaskSucceeded {
+            task: task.unwrap(),
+            output: serde_json::from_str(&deep).unwrap(),
+        };
+        let turn = Turn {
+            inputs: vec![Taken {
+                input: input.checked(),
+                now_ms: 0,
+                seed: 0,
+                missing: Vec::new(),
+            }],
+            events: Vec::new(),
+        };
+        let stored = encode(&turn).unwrap();
+        assert_eq!(decode::<Turn>(&stored).unwrap().inputs.len(), 1);
+    }
+
     #[test]
     fn later_executions_come_first_in_lists() {
         let key = |start, number| line_key("machine", start, number);
