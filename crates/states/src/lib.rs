@@ -18,6 +18,7 @@ mod page;
 mod record;
 mod service;
 mod test_state;
+mod writing;
 
 pub use error::Error;
 pub use service::{Config, Hooks, States};

@@ -28,7 +28,6 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use asl::definition::{Kind, Map};
 use asl::failure::Failure;
@@ -51,13 +50,11 @@ use self::reading::Reading;
 use self::record::{End, Ended, How, Outcome, Run};
 use self::results::{Form, Results};
 use self::tally::Counts;
-use crate::Error;
 use crate::executions::{Executions, MapRunner, MapStart, MapUpdate};
 use crate::machines::{Machines, Revision};
+use crate::{Error, writing};
 
 const PAGE: usize = 1_000;
-/// How long to wait before the store is asked again that has too much to write.
-const STORE_RETRY: Duration = Duration::from_millis(5);
 /// Runs of one execution that are looked at when one of them is to be taken up again.
 const MAX_RUNS: usize = 25_000;
 
@@ -531,14 +528,8 @@ impl MapRuns {
         Ok(())
     }
 
-    /// Writes, however long the store needs until it takes it.
     async fn write(&self, batch: Batch) -> Result<(), Error> {
-        loop {
-            match self.table.write(batch.clone()).await {
-                Err(store::Error::Overloaded { .. }) => tokio::time::sleep(STORE_RETRY).await,
-                outcome => return outcome.map(drop).map_err(Error::from),
-            }
-        }
+        writing::write(&self.table, batch).await
     }
 }
 

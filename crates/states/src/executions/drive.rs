@@ -1,7 +1,6 @@
 //! Starting executions, and taking their turns.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use asl::failure::Failure;
 use asl::machine::{Input, TaskId, TaskRequest};
@@ -9,7 +8,7 @@ use clock::Timestamp;
 use integrations::{Call, Report, Update};
 use model::stepfunctions::error;
 use serde_json::Value;
-use store::{Batch, Expect};
+use store::Expect;
 use tokio::sync::oneshot;
 
 use super::live::{Effect, Live, Made, Reply, What};
@@ -18,11 +17,8 @@ use super::{
     About, Attempt, Described, Executions, MapReport, MapStart, MapUpdate, Status, lock,
     machine_of, status_of,
 };
-use crate::Error;
 use crate::machines::Target;
-
-/// How long a turn waits before it asks a store again that has too much to write.
-const STORE_RETRY: Duration = Duration::from_millis(5);
+use crate::{Error, writing};
 
 /// An execution to start.
 #[derive(Clone, Debug)]
@@ -273,7 +269,8 @@ impl Executions {
                     return;
                 };
                 if !made.batch.is_empty()
-                    && let Err(err) = this.write(std::mem::take(&mut made.batch)).await
+                    && let Err(err) =
+                        writing::write(&this.table, std::mem::take(&mut made.batch)).await
                 {
                     this.abandon(&live, &err);
                     return;
@@ -312,16 +309,6 @@ impl Executions {
             &self.missing(&live.about),
             chance,
         ))
-    }
-
-    /// Writes a turn, however long the store needs until it takes it.
-    async fn write(&self, batch: Batch) -> Result<(), Error> {
-        loop {
-            match self.table.write(batch.clone()).await {
-                Err(store::Error::Overloaded { .. }) => tokio::time::sleep(STORE_RETRY).await,
-                outcome => return outcome.map(drop).map_err(Error::from),
-            }
-        }
     }
 
     /// Does what a turn wants, now that it is on disk.

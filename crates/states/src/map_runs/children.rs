@@ -1,7 +1,6 @@
 //! The children of a map run: what they are called, and how one is run.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use asl::failure::Failure;
 use clock::Timestamp;
@@ -14,9 +13,7 @@ use super::record::{Ended, Input, Outcome, Status};
 use crate::Error;
 use crate::executions::{self, Described, Executions, Start, Started, Unsuccess};
 use crate::machines::{Revision, Target};
-
-/// How long to wait before the store is asked again that has too much to write.
-const STORE_RETRY: Duration = Duration::from_millis(5);
+use crate::writing::until_taken;
 
 /// What all children of a run have in common.
 #[derive(Debug)]
@@ -99,29 +96,25 @@ impl Children {
             trace_header: self.trace_header.clone(),
             map_run_arn: Some(self.run_arn.clone()),
         };
-        loop {
-            let described = match (self.express, child.again) {
-                (true, _) => self.executions.run_express(start.clone()).await,
-                (false, None) => self.standard(start.clone(), child.number).await,
-                (false, Some(named)) => {
-                    let again = self.again(start.clone(), child.number, named).await;
-                    if let Ok((described, named)) = again {
-                        let items = child.input.items;
-                        return self.outcome(child.number, items, named, described);
-                    }
-                    again.map(|(described, _)| described)
-                }
-            };
-            match described {
-                Err(Error::Store(store::Error::Overloaded { .. })) => {
-                    tokio::time::sleep(STORE_RETRY).await;
-                }
-                other => {
-                    let named = self.named(child.again);
-                    return self.outcome(child.number, child.input.items, named, other?);
-                }
-            }
-        }
+        let (described, named) =
+            until_taken(|| self.attempt(start.clone(), child.number, child.again)).await?;
+        self.outcome(child.number, child.input.items, named, described)
+    }
+
+    /// Runs a child to its end, if the store takes it. Gives the attempt that its name has in it,
+    /// too.
+    async fn attempt(
+        &self,
+        start: Start,
+        child: u64,
+        again: Option<u32>,
+    ) -> Result<(Described, u32), Error> {
+        let described = match (self.express, again) {
+            (true, _) => self.executions.run_express(start).await?,
+            (false, None) => self.standard(start, child).await?,
+            (false, Some(named)) => return self.again(start, child, named).await,
+        };
+        Ok((described, self.redrives))
     }
 
     /// Takes up a standard child where it failed; one that cannot be begins anew.
