@@ -1,7 +1,7 @@
 //! Activities: names under which workers ask for tasks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use clock::Timestamp;
 use protocol::Caller;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use store::{Expect, Store, Table};
 
 use crate::machines::{Tags, arn};
-use crate::{Error, record};
+use crate::{Error, lock, record};
 
 const PREFIX: &str = "a/";
 const WHAT: &str = "activity";
@@ -59,13 +59,13 @@ impl Activities {
     }
 
     pub fn get(&self, activity_arn: &str) -> Option<Arc<Activity>> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = lock::read(&self.all);
         all.get(activity_arn).cloned()
     }
 
     /// The caller's activities, by name.
     pub fn list(&self, caller: &Caller) -> Vec<Arc<Activity>> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = lock::read(&self.all);
         all.values()
             .filter(|activity| arn::belongs_to(&activity.arn, caller))
             .cloned()
@@ -93,7 +93,7 @@ impl Activities {
             }
             None => self.table.delete(key, Expect::Any).await?,
         }
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock::write(&self.all);
         match after {
             Some(activity) => all.insert(activity_arn.to_owned(), Arc::new(activity)),
             None => all.remove(activity_arn),

@@ -25,7 +25,7 @@ mod wake;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use asl::machine::{MapRequest, Outcome, TaskId};
 use clock::{Clock, Timestamp};
@@ -37,6 +37,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::Error;
+use crate::lock::lock;
 use crate::machines::{Kind, Machines, Revision};
 use crate::observe::Observer;
 
@@ -434,8 +435,4 @@ fn machine_of(execution_arn: &str) -> String {
         .rsplit_once(':')
         .map_or(execution_arn, |(machine, _)| machine);
     machine.replacen(":execution:", ":stateMachine:", 1)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

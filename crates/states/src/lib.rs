@@ -9,6 +9,7 @@ mod aside;
 mod error;
 pub mod executions;
 mod express;
+mod lock;
 pub mod machines;
 pub mod map_runs;
 pub mod mocks;

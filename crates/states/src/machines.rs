@@ -12,7 +12,7 @@ mod revisions;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use asl::definition::FlowId;
 use model::stepfunctions::error;
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use store::{Batch, Expect, Store, Table};
 use uuid::Uuid;
 
-use crate::{Error, record};
+use crate::{Error, lock, record};
 use arn::{MachineArn, Qualifier};
 use revisions::Revisions;
 
@@ -166,13 +166,13 @@ impl Machines {
 
     /// The machine with exactly this ARN.
     pub fn get(&self, machine_arn: &str) -> Option<Arc<Machine>> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = lock::read(&self.all);
         all.get(machine_arn).cloned()
     }
 
     /// The caller's machines, in no order.
     pub fn list(&self, caller: &Caller) -> Vec<Arc<Machine>> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = lock::read(&self.all);
         all.values()
             .filter(|machine| arn::belongs_to(&machine.arn, caller))
             .cloned()
@@ -188,7 +188,7 @@ impl Machines {
 
     /// Those that wait for their last execution.
     pub fn deleting(&self) -> Vec<String> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = lock::read(&self.all);
         all.values()
             .filter(|machine| machine.deleting)
             .map(|machine| machine.arn.clone())
@@ -217,7 +217,7 @@ impl Machines {
         // With this, no machine comes to name a revision meanwhile.
         let _one_at_a_time = self.changing.lock().await;
         let machines: Vec<Arc<Machine>> = {
-            let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+            let all = lock::read(&self.all);
             all.values().cloned().collect()
         };
         let named: std::collections::HashSet<&str> = machines
@@ -291,7 +291,7 @@ impl Machines {
         if let Some(revision) = revision {
             self.revisions.written(Arc::new(revision));
         }
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock::write(&self.all);
         match after {
             Some(machine) => all.insert(machine_arn.to_owned(), Arc::new(machine)),
             None => all.remove(machine_arn),

@@ -45,12 +45,13 @@ pub use self::tally::Tally;
 use self::children::{Children, name_of};
 use self::drive::{Work, stop_running};
 use self::limits::Limits;
-use self::live::{Halt, Live, Running, lock};
+use self::live::{Halt, Live, Running};
 use self::reading::Reading;
 use self::record::{End, Ended, How, Outcome, Run};
 use self::results::{Form, Results};
 use self::tally::Counts;
 use crate::executions::{Executions, MapRunner, MapStart, MapUpdate};
+use crate::lock::lock;
 use crate::machines::{Machines, Revision};
 use crate::{Error, writing};
 

@@ -26,6 +26,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::executions::{About, Status};
+use crate::lock::lock;
 use crate::machines::{Kind, LogLevel};
 
 pub use bus::{StatusChange, Untold};
@@ -200,12 +201,7 @@ impl Observer {
         if let Some(queue) = &connected.events {
             queue.close();
         }
-        let workers = std::mem::take(
-            &mut *connected
-                .workers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let workers = std::mem::take(&mut *lock(&connected.workers));
         let until = tokio::time::Instant::now() + LAST_WORDS;
         for mut worker in workers {
             match tokio::time::timeout_at(until, &mut worker).await {

@@ -8,9 +8,10 @@ use asl::machine::{Input, TaskId};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::Executions;
 use super::live::{Live, What};
-use super::{Executions, lock};
 use crate::Error;
+use crate::lock::lock;
 
 /// How long a worker's request is held while there is no task.
 /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_GetActivityTask.html>

@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 use super::live::{Effect, Live, Made, Reply, What};
 use super::record::{self, Head};
 use super::{
-    About, Attempt, Described, Executions, MapReport, MapStart, MapUpdate, Status, lock,
-    machine_of, status_of,
+    About, Attempt, Described, Executions, MapReport, MapStart, MapUpdate, Status, machine_of,
+    status_of,
 };
+use crate::lock::lock;
 use crate::machines::Target;
 use crate::{Error, writing};
 

@@ -1,7 +1,7 @@
 //! An execution in memory: what it is, what it waits for, and one turn of it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use asl::Execution;
 use asl::definition::Resource;
@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use super::record::{self, End, Head, Line, Running, Taken, Turn};
 use super::{About, Error};
 use crate::aside::aside;
+use crate::lock::lock;
 use crate::machines::Kind;
 
 /// The longest that a standard execution can take.
@@ -160,7 +161,7 @@ impl Live {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes what has come in, and says what to write and to do. Nothing is to be written if nothing

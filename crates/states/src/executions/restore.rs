@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::live::{Live, State};
 use super::record::{self, Running, Turn};
-use super::{About, Executions, lock};
+use super::{About, Executions};
 use crate::Error;
+use crate::lock::lock;
 
 const PAGE: usize = 1_000;
 /// Executions that are taken up at once when the server starts.

@@ -9,8 +9,9 @@ use clock::{Clock, Timestamp};
 use store::{Batch, Expect};
 
 use super::record::{self, Express, Head};
-use super::{About, Executions, lock};
+use super::{About, Executions};
 use crate::Error;
+use crate::lock::lock;
 
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 const EVERY: Duration = Duration::from_secs(24 * 3600);

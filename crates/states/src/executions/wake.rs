@@ -6,8 +6,9 @@ use asl::machine::Input;
 use clock::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Executions, lock};
+use super::Executions;
 use crate::Error;
+use crate::lock::lock;
 
 /// So many are woken at once; the next ones wait until these have taken a turn. Bounds the memory
 /// of a million that wake in the same second.

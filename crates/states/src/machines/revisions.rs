@@ -1,7 +1,7 @@
 //! Revisions: what executions run, kept for as long as one of them may ask for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use asl::Definition;
 use asl::definition::{FlowId, MapMode};
@@ -11,6 +11,7 @@ use store::{Batch, Expect, Table};
 
 use super::check::each_state;
 use super::{Kind, Logging};
+use crate::lock::lock;
 use crate::{Error, record};
 
 const PREFIX: &str = "r/";
@@ -170,7 +171,7 @@ impl Revisions {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

@@ -5,11 +5,11 @@ use clock::Timestamp;
 use uuid::Uuid;
 
 use super::limits::Limits;
-use super::live::lock;
 use super::record::{self, How, Run};
 use super::tally::Counts;
 use super::{MapRuns, PAGE};
 use crate::Error;
+use crate::lock::lock;
 
 /// A map run and where it stands.
 #[derive(Clone, Debug, PartialEq)]

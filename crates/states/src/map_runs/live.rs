@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use asl::failure::Failure;
 use tokio::sync::Notify;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::record::{Outcome, Run};
 use super::tally::Counts;
 use crate::Error;
+use crate::lock::lock;
 
 /// A run that has not ended.
 #[derive(Debug)]
@@ -116,8 +117,4 @@ impl Live {
         let (high, low) = self.id.as_u64_pair();
         (high ^ low.rotate_left(32)).wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
-}
-
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
