@@ -1,36 +1,52 @@
-//! How things are stored: JSON with a format number.
+//! How things are stored: a byte that says the format, and JSON behind it.
+//!
+//! Records that have been written as one JSON object, with the format and the record as its members,
+//! are read as well.
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use store::{Record, Table};
 
 use crate::Error;
 
-const FORMAT: u32 = 1;
+/// Never that of `{`, by which an [`Envelope`] is known.
+const FORMAT: u8 = 1;
 const PAGE: usize = 1_000;
 
-#[derive(Serialize, Deserialize)]
+/// The form in which machines, activities and map runs were written first.
+#[derive(Deserialize)]
 struct Envelope<T> {
-    format: u32,
+    format: u8,
     body: T,
 }
 
 pub(crate) fn encode<T: Serialize>(what: &'static str, body: &T) -> Result<Bytes, Error> {
-    let format = FORMAT;
-    serde_json::to_vec(&Envelope { format, body })
-        .map(Bytes::from)
-        .map_err(|source| Error::Record { what, source })
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(FORMAT);
+    serde_json::to_writer(&mut bytes, body).map_err(|source| Error::Record { what, source })?;
+    Ok(bytes.into())
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, value: &[u8]) -> Result<T, Error> {
-    let damaged = |source| Error::Record { what, source };
-    let envelope: Envelope<T> = serde_json::from_slice(value).map_err(damaged)?;
-    if envelope.format != FORMAT {
-        let text = format!("its format is {}, not {FORMAT}", envelope.format);
-        return Err(damaged(serde::de::Error::custom(text)));
-    }
-    Ok(envelope.body)
+    read(value).map_err(|source| Error::Record { what, source })
+}
+
+fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, serde_json::Error> {
+    let format = match value {
+        [] => return Err(serde_json::Error::custom("it is empty")),
+        [FORMAT, json @ ..] => return serde_json::from_slice(json),
+        [b'{', ..] => {
+            let Envelope { format, body } = serde_json::from_slice(value)?;
+            if format == FORMAT {
+                return Ok(body);
+            }
+            format
+        }
+        [format, ..] => *format,
+    };
+    let text = format!("its format is {format}, not {FORMAT}");
+    Err(serde_json::Error::custom(text))
 }
 
 /// All records whose keys begin with `prefix`, by key.
@@ -55,14 +71,28 @@ pub(crate) fn scan(
 mod tests {
     use super::*;
 
+    fn refusal(stored: &[u8]) -> String {
+        let error = decode::<String>("machine", stored).unwrap_err();
+        assert_eq!(error.to_string(), "the stored machine cannot be read");
+        std::error::Error::source(&error).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_record_is_read_in_each_form_that_was_ever_written() {
+        let stored = encode("machine", &"a").unwrap();
+        assert_eq!(&stored[..], b"\x01\"a\"");
+        for stored in [&stored[..], br#"{"format":1,"body":"a"}"#] {
+            assert_eq!(decode::<String>("machine", stored).unwrap(), "a");
+        }
+    }
+
     #[test]
     fn a_record_of_another_format_is_refused_by_name() {
-        let stored = encode("machine", &"a").unwrap();
-        assert_eq!(decode::<String>("machine", &stored).unwrap(), "a");
-        let newer = br#"{"format":2,"body":"a"}"#;
-        let error = decode::<String>("machine", newer).unwrap_err();
-        assert_eq!(error.to_string(), "the stored machine cannot be read");
-        let source = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(source, "its format is 2, not 1");
+        for newer in [&br#"{"format":2,"body":"a"}"#[..], b"\x02\"a\""] {
+            assert_eq!(refusal(newer), "its format is 2, not 1");
+        }
+        assert_eq!(refusal(b""), "it is empty");
+        assert!(refusal(b"\x01\"a").starts_with("EOF while parsing"));
+        assert!(refusal(b"{").starts_with("EOF while parsing"));
     }
 }

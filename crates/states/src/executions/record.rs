@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// The format of [`Running`].
 const FORMAT: u8 = 1;
 
 pub const HEADS: &[u8] = b"h";
@@ -148,24 +149,11 @@ impl Running {
 }
 
 pub fn encode(value: &impl Serialize) -> Result<Bytes, Error> {
-    let mut bytes = Vec::with_capacity(512);
-    bytes.push(FORMAT);
-    serde_json::to_writer(&mut bytes, value).map_err(|source| Error::Record {
-        what: "execution",
-        source,
-    })?;
-    Ok(bytes.into())
+    crate::record::encode("execution", value)
 }
 
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let broken = |source| Error::Record {
-        what: "execution",
-        source,
-    };
-    match bytes.split_first() {
-        Some((&FORMAT, json)) => serde_json::from_slice(json).map_err(broken),
-        _ => Err(broken(serde::de::Error::custom("an unknown format"))),
-    }
+    crate::record::decode("execution", bytes)
 }
 
 pub fn head_key(arn: &str) -> Vec<u8> {

@@ -233,3 +233,26 @@ async fn an_item_processor_is_a_machine_of_its_own() {
     }
     assert!(machines.revision("r1/9/label").is_err());
 }
+
+#[tokio::test]
+async fn machines_are_read_in_the_form_that_was_written_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let machines = open(&dir);
+    put(&machines, "r1", true).await;
+    let machine = machines.find(&caller(), MACHINE).unwrap();
+    for prefix in ["m/", "r/"] {
+        let stored = machines.table.scan(prefix, None, 10).unwrap();
+        assert_eq!(stored.len(), 1, "{prefix}");
+        for record in stored {
+            let body = std::str::from_utf8(&record.value[1..]).unwrap();
+            let first = format!(r#"{{"format":1,"body":{body}}}"#);
+            let written = machines.table.put(record.key, first, Expect::Any).await;
+            written.unwrap();
+        }
+    }
+    drop(machines);
+    let machines = open(&dir);
+    assert_eq!(machines.find(&caller(), MACHINE), Some(machine));
+    let target = machines.resolve(&caller(), &format!("{MACHINE}:1"));
+    assert_eq!(&*target.unwrap().revision.definition_text, PASS);
+}
