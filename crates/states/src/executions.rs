@@ -300,16 +300,6 @@ impl Executions {
         end.await.map(Some).map_err(|_| Error::Stopping)
     }
 
-    pub(crate) fn begin_express(&self, start: Start) -> About {
-        let mut about = self.begin(start);
-        let run = uuid::Uuid::new_v4();
-        about.arn = format!(
-            "{}:{run}",
-            about.arn.replacen(":execution:", ":express:", 1)
-        );
-        about
-    }
-
     pub(crate) async fn number(&self) -> Result<u64, Error> {
         self.numbers.next().await
     }
@@ -427,12 +417,4 @@ fn status_of(end: Option<&record::End>) -> Status {
     end.map_or(Status::Running, |end| {
         Status::of(&end.outcome, Timestamp::from_micros(end.stop))
     })
-}
-
-/// The machine that an execution's ARN names.
-fn machine_of(execution_arn: &str) -> String {
-    let machine = execution_arn
-        .rsplit_once(':')
-        .map_or(execution_arn, |(machine, _)| machine);
-    machine.replacen(":execution:", ":stateMachine:", 1)
 }

@@ -20,6 +20,7 @@ use crate::executions::{
     About, Attempt, Described, Effect, Executions, Live, Start, Started, State, Status, What, call,
     chance, record,
 };
+use crate::machines::Kind;
 
 const PAGE: usize = 1_000;
 
@@ -34,14 +35,14 @@ struct Running {
 impl Executions {
     /// Runs an express execution to its end.
     pub async fn run_express(self: &Arc<Self>, start: Start) -> Result<Described, Error> {
-        let about = Arc::new(self.begin_express(start));
+        let about = Arc::new(self.begin(start, Kind::Express));
         let number = self.number().await?;
         self.run_in_memory(number, about).await
     }
 
     /// Starts an express execution that nobody waits for. It is on disk when this returns.
     pub async fn start_express(self: &Arc<Self>, start: Start) -> Result<Started, Error> {
-        let about = Arc::new(self.begin_express(start));
+        let about = Arc::new(self.begin(start, Kind::Express));
         let number = self.number().await?;
         let live = Live::new(number, Arc::clone(&about), None);
         let head = record::Express {

@@ -10,15 +10,15 @@ use model::stepfunctions::error;
 use serde_json::Value;
 use store::Expect;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::live::{Effect, Live, Made, Reply, What};
 use super::record::{self, Head};
 use super::{
-    About, Attempt, Described, Executions, MapReport, MapStart, MapUpdate, Status, machine_of,
-    status_of,
+    About, Attempt, Described, Executions, MapReport, MapStart, MapUpdate, Status, status_of,
 };
 use crate::lock::lock;
-use crate::machines::Target;
+use crate::machines::{Kind, Target, arn};
 use crate::{Error, writing};
 
 /// An execution to start.
@@ -60,7 +60,7 @@ impl Executions {
     pub async fn start(self: &Arc<Self>, start: Start) -> Result<Started, Error> {
         let number = self.numbers.next().await?;
         let named = start.name.is_some();
-        let about = Arc::new(self.begin(start));
+        let about = Arc::new(self.begin(start, Kind::Standard));
         if named && let Some(running) = self.already(&about)? {
             return Ok(running);
         }
@@ -112,7 +112,7 @@ impl Executions {
         mut made: Made,
     ) -> Result<Option<Described>, Error> {
         self.note_begin(&live.about);
-        self.count(&live.about, 1);
+        self.count(&live.about.revision.machine_arn, 1);
         if made.end.is_none() {
             // Before anybody can read of it, so that there is never a second one in memory.
             self.shard(live.number)
@@ -121,7 +121,7 @@ impl Executions {
         if let Err(err) = self.table.write(std::mem::take(&mut made.batch)).await {
             self.shard(live.number).remove(&live.number);
             live.state().gone = true;
-            self.count(&live.about, -1);
+            self.count(&live.about.revision.machine_arn, -1);
             return Err(err.into());
         }
         self.observer.status_changed(&live.about, &Status::Running);
@@ -134,16 +134,17 @@ impl Executions {
         Ok(ended)
     }
 
-    pub(super) fn begin(&self, start: Start) -> About {
+    pub(crate) fn begin(&self, start: Start, kind: Kind) -> About {
         let target = start.target;
-        let name = start
-            .name
-            .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let name = start.name.unwrap_or_else(|| Uuid::new_v4().to_string());
         let machine = &target.revision.machine_arn;
-        let arn = format!(
-            "{}:{name}",
-            machine.replacen(":stateMachine:", ":execution:", 1)
-        );
+        let arn = match kind {
+            Kind::Standard => arn::of_execution(machine, kind, &name),
+            Kind::Express => {
+                let run = format!("{name}:{}", Uuid::new_v4());
+                arn::of_execution(machine, kind, &run)
+            }
+        };
         About {
             arn,
             name,
@@ -368,7 +369,7 @@ impl Executions {
     }
 
     fn tell_ended(&self, about: &Arc<About>, status: Status) {
-        self.count(about, -1);
+        self.count(&about.revision.machine_arn, -1);
         self.observer.status_changed(about, &status);
         let waiting = lock(&self.waiting).remove(&about.arn);
         for told in waiting.into_iter().flatten() {
@@ -381,20 +382,21 @@ impl Executions {
         }
     }
 
-    pub(super) fn count(&self, about: &About, by: i64) {
-        self.count_of(machine_of(&about.arn), by);
-    }
-
-    pub(super) fn count_of(&self, machine: String, by: i64) {
+    /// Counts how many executions of a machine run.
+    pub(super) fn count(&self, machine_arn: &str, by: i64) {
         let mut running = lock(&self.running);
-        let count = running.entry(machine.clone()).or_default();
+        let count = match running.get_mut(machine_arn) {
+            Some(count) => count,
+            None => running.entry(machine_arn.to_owned()).or_default(),
+        };
         *count = count.saturating_add_signed(by);
-        if *count == 0 {
-            running.remove(&machine);
-            drop(running);
-            if self.machines.is_deleting(&machine) {
-                self.finish_delete(machine);
-            }
+        if *count > 0 {
+            return;
+        }
+        running.remove(machine_arn);
+        drop(running);
+        if self.machines.is_deleting(machine_arn) {
+            self.finish_delete(machine_arn.to_owned());
         }
     }
 
@@ -529,7 +531,7 @@ fn exists(about: &About) -> Error {
 
 /// A random seed.
 pub(crate) fn chance() -> u64 {
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    let (high, low) = Uuid::new_v4().as_u64_pair();
     // The fixed bits of a UUID are elsewhere in each half.
     high ^ low.rotate_left(32)
 }

@@ -12,6 +12,7 @@ use super::record::{self, Running, Turn};
 use super::{About, Executions};
 use crate::Error;
 use crate::lock::lock;
+use crate::machines::arn::machine_of;
 
 const PAGE: usize = 1_000;
 /// Executions that are taken up at once when the server starts.
@@ -113,7 +114,7 @@ impl Executions {
             for stored in &page {
                 let number = record::number_of(&stored.key).ok_or_else(broken)?;
                 let running = Running::decode(&stored.value).ok_or_else(broken)?;
-                self.count_of(super::machine_of(&running.arn), 1);
+                self.count(&machine_of(&running.arn), 1);
                 if let Some(due_ms) = running.due_ms {
                     lock(&self.due).insert((due_ms, number));
                 }

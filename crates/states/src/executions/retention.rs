@@ -12,6 +12,7 @@ use super::record::{self, Express, Head};
 use super::{About, Executions};
 use crate::Error;
 use crate::lock::lock;
+use crate::machines::arn::machine_of;
 
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 const EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -98,7 +99,7 @@ impl Executions {
         if let Some(forgets) = self.forgets.get() {
             forgets(arn.to_string()).await?;
         }
-        let machine = super::machine_of(&arn);
+        let machine = machine_of(&arn);
         let scope = head.map_run_arn.as_deref().unwrap_or(&machine);
         let line = record::line_key(scope, head.start, head.number);
         let batch = Batch::new()

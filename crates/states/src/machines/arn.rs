@@ -3,6 +3,7 @@
 use model::stepfunctions::error;
 use protocol::Caller;
 
+use super::Kind;
 use crate::Error;
 
 /// What an ARN of a state machine names.
@@ -105,6 +106,27 @@ pub fn of(caller: &Caller, kind: &str, name: &str) -> String {
     format!("arn:{partition}:states:{region}:{account}:{kind}:{name}")
 }
 
+/// The ARN of a machine's execution. That of an express one has the execution's name and its run as
+/// `name`, with a colon between.
+pub fn of_execution(machine: &str, kind: Kind, name: &str) -> String {
+    let kind = match kind {
+        Kind::Standard => ":execution:",
+        Kind::Express => ":express:",
+    };
+    let mut arn = machine.replacen(":stateMachine:", kind, 1);
+    arn.push(':');
+    arn.push_str(name);
+    arn
+}
+
+/// The machine that the ARN of a standard execution names.
+pub fn machine_of(execution: &str) -> String {
+    let machine = execution
+        .rsplit_once(':')
+        .map_or(execution, |(machine, _)| machine);
+    machine.replacen(":execution:", ":stateMachine:", 1)
+}
+
 /// Whether state machines, executions and activities can have this name.
 ///
 /// See <https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateActivity.html>.
@@ -182,6 +204,23 @@ mod tests {
         }
         for suffix in [":", ":a:b", "/", "/a/b", "#", "#a#b", " b"] {
             refused(&format!("{MACHINE}{suffix}"));
+        }
+    }
+
+    #[test]
+    fn executions_are_named_after_their_machines() {
+        let standard = of_execution(MACHINE, Kind::Standard, "e");
+        assert_eq!(
+            standard,
+            "arn:aws:states:eu-west-1:123456789012:execution:m.1:e"
+        );
+        assert_eq!(
+            of_execution(MACHINE, Kind::Express, "e:r"),
+            "arn:aws:states:eu-west-1:123456789012:express:m.1:e:r"
+        );
+        for machine in [MACHINE, &format!("{MACHINE}/label")] {
+            let standard = of_execution(machine, Kind::Standard, "e");
+            assert_eq!(machine_of(&standard), machine);
         }
     }
 

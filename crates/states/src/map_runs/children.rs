@@ -12,7 +12,7 @@ use super::live::Running;
 use super::record::{Ended, Input, Outcome, Status};
 use crate::Error;
 use crate::executions::{self, Described, Executions, Start, Started, Unsuccess};
-use crate::machines::{Revision, Target};
+use crate::machines::{Kind, Revision, Target, arn};
 use crate::writing::until_taken;
 
 /// What all children of a run have in common.
@@ -64,16 +64,12 @@ impl Children {
     }
 
     pub fn arn(&self, child: u64, named: u32) -> String {
-        let kind = if self.express {
-            ":express:"
-        } else {
-            ":execution:"
+        let kind = match self.express {
+            true => Kind::Express,
+            false => Kind::Standard,
         };
-        let machine = self
-            .revision
-            .machine_arn
-            .replacen(":stateMachine:", kind, 1);
-        format!("{machine}:{}", self.name(child, named))
+        let name = self.name(child, named).to_string();
+        arn::of_execution(&self.revision.machine_arn, kind, &name)
     }
 
     /// Runs a child to its end. One that runs already, or has ended, is not started again.
