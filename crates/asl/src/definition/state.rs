@@ -1,17 +1,19 @@
 //! Reading one state.
 
 mod map;
+mod task;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use self::map::map;
+use self::task::task;
 use super::fields::{Fields, Found, MAX_SECONDS, Range, looks_dynamic};
 use super::parse::{Builder, check_language_name, own_language, target};
 use super::{
-    Amount, Catcher, Choice, ChoiceRule, Condition, InputFilter, Kind, Language, OutputFilter,
-    Resource, Retrier, State, StateId, Task, Wait,
+    Catcher, Choice, ChoiceRule, Condition, InputFilter, Kind, Language, OutputFilter, Retrier,
+    State, StateId, Wait,
 };
 use crate::choice::Rule;
 use crate::failure::names;
@@ -556,43 +558,6 @@ fn rule(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<ChoiceR
         next: next?,
         assign,
         output,
-    })
-}
-
-fn resource(fields: &Fields<'_>, found: &mut Found) -> Option<Resource> {
-    let arn = fields.required_text("Resource", found)?;
-    let parsed = Resource::parse(arn);
-    if parsed.is_none() {
-        found.schema(Resource::refusal(arn), fields.at("Resource"));
-    }
-    parsed
-}
-
-fn task(fields: &Fields<'_>, found: &mut Found) -> Option<Task> {
-    let credentials = match fields.inner("Credentials", found) {
-        None => None,
-        Some(inner) => {
-            if inner.get("RoleArn").is_none() && inner.get("RoleArn.$").is_none() {
-                let message = "The field 'RoleArn' is required but was missing";
-                found.schema(message, inner.location);
-            }
-            fields.template("Credentials", Offered::default(), found)
-        }
-    };
-    let timeout_seconds = fields.amount("TimeoutSeconds", Range::TIMEOUT, found);
-    let heartbeat_seconds = fields.amount("HeartbeatSeconds", Range::TIMEOUT, found);
-    if let (Some(Amount::Value(timeout)), Some(Amount::Value(heartbeat))) =
-        (&timeout_seconds, &heartbeat_seconds)
-        && heartbeat >= timeout
-    {
-        let message = "The value of 'HeartbeatSeconds' must be smaller than 'TimeoutSeconds'";
-        found.schema(message, fields.at("HeartbeatSeconds"));
-    }
-    Some(Task {
-        resource: resource(fields, found)?,
-        credentials,
-        timeout_seconds,
-        heartbeat_seconds,
     })
 }
 

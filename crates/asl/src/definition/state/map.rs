@@ -1,6 +1,7 @@
 //! What a Map says, with its reader, batcher and writer.
 
-use super::{check_language_of, resource};
+use super::check_language_of;
+use super::task::resource;
 use crate::definition::fields::{Fields, Found, Range};
 use crate::definition::parse::Builder;
 use crate::definition::{ItemBatcher, ItemReader, Language, Map, MapMode, ResultWriter};
