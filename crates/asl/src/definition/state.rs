@@ -1,5 +1,6 @@
 //! Reading one state.
 
+mod choice;
 mod map;
 mod task;
 
@@ -7,15 +8,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use self::choice::choice;
 use self::map::map;
 use self::task::task;
 use super::fields::{Fields, Found, MAX_SECONDS, Range, looks_dynamic};
 use super::parse::{Builder, check_language_name, own_language, target};
-use super::{
-    Catcher, Choice, ChoiceRule, Condition, InputFilter, Kind, Language, OutputFilter, Retrier,
-    State, StateId, Wait,
-};
-use crate::choice::Rule;
+use super::{Catcher, InputFilter, Kind, Language, OutputFilter, Retrier, State, StateId, Wait};
 use crate::failure::names;
 use crate::jsonata::Offered;
 use crate::template::Template;
@@ -514,51 +512,6 @@ fn wait(fields: &Fields<'_>, found: &mut Found) -> Option<Wait> {
         return None;
     }
     Some(Wait::Timestamp(template))
-}
-
-fn choice(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<Choice> {
-    not_empty(fields, "Choices", found);
-    let rules = each(fields, "Choices", found, |fields, found| {
-        rule(fields, names, found)
-    });
-    let default = match fields.get("Default") {
-        Some(_) => Some(target(fields, "Default", names, found)?),
-        None => None,
-    };
-    Some(Choice { rules, default })
-}
-
-fn rule(fields: &Fields<'_>, names: &Names, found: &mut Found) -> Option<ChoiceRule> {
-    let next = target(fields, "Next", names, found);
-    let condition = match fields.language {
-        Language::JsonPath => match Rule::parse(fields.object) {
-            Ok(rule) => Some(Condition::Rule(rule)),
-            Err(error) => {
-                let location = format!("{}{}", fields.location, error.place);
-                found.schema(error.problem.to_string(), location);
-                None
-            }
-        },
-        Language::Jsonata => {
-            let known = ["Condition", "Next", "Comment", "Assign", "Output"];
-            fields.only(&[&known], found);
-            fields.require(&["Condition"], found);
-            fields
-                .template("Condition", Offered::default(), found)
-                .map(Condition::Template)
-        }
-    };
-    let assign = assign(fields, Offered::default(), found);
-    let output = match fields.language {
-        Language::JsonPath => None,
-        Language::Jsonata => fields.template("Output", Offered::default(), found),
-    };
-    Some(ChoiceRule {
-        condition: condition?,
-        next: next?,
-        assign,
-        output,
-    })
 }
 
 fn parallel(
