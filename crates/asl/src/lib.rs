@@ -5,6 +5,7 @@
 
 mod budget;
 pub mod choice;
+mod cursor;
 pub mod definition;
 pub mod failure;
 pub mod history;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Argument, Function, Intrinsic};
+use crate::cursor::Cursor;
 use crate::path::Path;
 
 /// Calls inside calls, as AWS limits them.
@@ -28,21 +29,22 @@ pub enum ParseIntrinsicError {
 }
 
 pub fn intrinsic(source: &str) -> Result<Intrinsic, ParseIntrinsicError> {
-    let mut parser = Parser { source, at: 0 };
+    let mut parser = Parser {
+        cursor: Cursor::new(source),
+    };
     if source.len() > MAX_LENGTH {
         return Err(parser.expected("a shorter call"));
     }
     let call = parser.call(0)?;
-    parser.spaces();
-    if parser.at < source.len() {
+    parser.cursor.spaces();
+    if !parser.cursor.rest().is_empty() {
         return Err(parser.expected("the end"));
     }
     Ok(call)
 }
 
 struct Parser<'s> {
-    source: &'s str,
-    at: usize,
+    cursor: Cursor<'s>,
 }
 
 impl Parser<'_> {
@@ -50,26 +52,26 @@ impl Parser<'_> {
         if depth == MAX_DEPTH {
             return Err(self.expected("no more than ten calls inside one another"));
         }
-        self.spaces();
-        let began = self.at;
-        let name = self.run(|c| c.is_ascii_alphanumeric() || c == '.');
+        self.cursor.spaces();
+        let began = self.cursor.at();
+        let name = self.cursor.run(|c| c.is_ascii_alphanumeric() || c == '.');
         let Some(function) = Function::named(name) else {
             let name = name.to_owned();
             return Err(ParseIntrinsicError::Unknown { name });
         };
-        self.spaces();
-        self.need('(', "'('")?;
+        self.cursor.spaces();
+        self.need("(", "'('")?;
         let mut arguments = Vec::new();
-        self.spaces();
-        if !self.take(')') {
+        self.cursor.spaces();
+        if !self.cursor.take(")") {
             loop {
                 arguments.push(self.argument(depth)?);
-                self.spaces();
-                if self.take(')') {
+                self.cursor.spaces();
+                if self.cursor.take(")") {
                     break;
                 }
-                self.need(',', "',' or ')'")?;
-                self.spaces();
+                self.need(",", "',' or ')'")?;
+                self.cursor.spaces();
             }
         }
         if !function.takes(arguments.len()) {
@@ -79,14 +81,14 @@ impl Parser<'_> {
             });
         }
         Ok(Intrinsic {
-            source: self.source[began..self.at].into(),
+            source: self.cursor.since(began).into(),
             function,
             arguments,
         })
     }
 
     fn argument(&mut self, depth: usize) -> Result<Argument, ParseIntrinsicError> {
-        match self.peek() {
+        match self.cursor.peek() {
             Some('\'') => self.text().map(Argument::Value),
             Some('$') => {
                 let path = self.path_text();
@@ -99,7 +101,9 @@ impl Parser<'_> {
             }
             Some('S') => self.call(depth + 1).map(Argument::Call),
             _ => {
-                let word = self.run(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+                let word = self
+                    .cursor
+                    .run(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
                 match serde_json::from_str(word) {
                     Ok(value) => Ok(Argument::Value(value)),
                     Err(_) => Err(self.expected("an argument")),
@@ -110,7 +114,7 @@ impl Parser<'_> {
 
     /// Up to the comma or parenthesis that ends the argument, outside of brackets and quotes.
     fn path_text(&mut self) -> &str {
-        let rest = &self.source[self.at..];
+        let rest = self.cursor.rest();
         let (mut brackets, mut parentheses, mut quote) = (0_usize, 0_usize, None);
         let end = rest.find(|character| {
             match (quote, character) {
@@ -126,21 +130,19 @@ impl Parser<'_> {
             }
             false
         });
-        let end = end.unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
+        self.cursor.pass(end.unwrap_or(rest.len()))
     }
 
     /// A text in single quotes. A backslash stays before a brace, which means something to
     /// `States.Format` alone, and makes any other character stand for itself.
     fn text(&mut self) -> Result<Value, ParseIntrinsicError> {
-        self.need('\'', "a quote")?;
+        self.need("'", "a quote")?;
         let mut text = String::new();
         loop {
-            match self.advance() {
+            match self.cursor.advance() {
                 None => return Err(self.expected("a closing quote")),
                 Some('\'') => return Ok(Value::String(text)),
-                Some('\\') => match self.advance() {
+                Some('\\') => match self.cursor.advance() {
                     None => return Err(self.expected("a closing quote")),
                     Some(brace @ ('{' | '}')) => text.extend(['\\', brace]),
                     Some(escaped) => text.push(escaped),
@@ -150,37 +152,8 @@ impl Parser<'_> {
         }
     }
 
-    fn run(&mut self, belongs: impl Fn(char) -> bool) -> &str {
-        let rest = &self.source[self.at..];
-        let end = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    fn spaces(&mut self) {
-        self.run(char::is_whitespace);
-    }
-
-    fn peek(&self) -> Option<char> {
-        self.source[self.at..].chars().next()
-    }
-
-    fn advance(&mut self) -> Option<char> {
-        let next = self.peek()?;
-        self.at += next.len_utf8();
-        Some(next)
-    }
-
-    fn take(&mut self, character: char) -> bool {
-        let found = self.peek() == Some(character);
-        if found {
-            self.at += character.len_utf8();
-        }
-        found
-    }
-
-    fn need(&mut self, character: char, expected: &'static str) -> Result<(), ParseIntrinsicError> {
-        if self.take(character) {
+    fn need(&mut self, text: &str, expected: &'static str) -> Result<(), ParseIntrinsicError> {
+        if self.cursor.take(text) {
             Ok(())
         } else {
             Err(self.expected(expected))
@@ -188,9 +161,10 @@ impl Parser<'_> {
     }
 
     fn expected(&self, expected: &'static str) -> ParseIntrinsicError {
+        let (source_text, at) = self.cursor.shown();
         ParseIntrinsicError::Syntax {
-            source_text: self.source.chars().take(256).collect(),
-            at: self.source[..self.at].chars().count(),
+            source_text,
+            at,
             expected,
         }
     }

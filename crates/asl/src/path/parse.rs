@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::filter::{Comparison, Expression, Operand};
 use super::{Path, Root, Step};
+use crate::cursor::Cursor;
 
 /// Longer paths are refused; a whole definition may have a mebibyte.
 const MAX_LENGTH: usize = 65_536;
@@ -23,43 +24,41 @@ pub struct ParsePathError {
 
 pub fn path(source: &str) -> Result<Path, ParsePathError> {
     let mut parser = Parser {
-        source,
-        at: 0,
+        cursor: Cursor::new(source),
         depth: 0,
     };
     if source.len() > MAX_LENGTH {
         return Err(parser.expected("a shorter path"));
     }
     let path = parser.path()?;
-    match parser.peek() {
+    match parser.cursor.peek() {
         None => Ok(path),
         Some(_) => Err(parser.expected("the end of the path")),
     }
 }
 
 struct Parser<'s> {
-    source: &'s str,
-    at: usize,
+    cursor: Cursor<'s>,
     depth: usize,
 }
 
-impl<'s> Parser<'s> {
+impl Parser<'_> {
     fn path(&mut self) -> Result<Path, ParsePathError> {
-        let began = self.at;
-        if !self.take("$") {
+        let began = self.cursor.at();
+        if !self.cursor.take("$") {
             return Err(self.expected("'$'"));
         }
-        let root = if self.take("$") {
+        let root = if self.cursor.take("$") {
             Root::Context
         } else {
-            match self.name_of(is_variable) {
+            match self.cursor.run(is_variable) {
                 "" => Root::Input,
                 name => Root::Variable(name.into()),
             }
         };
         let steps = self.steps()?;
         Ok(Path {
-            source: self.source[began..self.at].trim_end().into(),
+            source: self.cursor.since(began).trim_end().into(),
             root,
             steps,
         })
@@ -68,19 +67,19 @@ impl<'s> Parser<'s> {
     fn steps(&mut self) -> Result<Vec<Step>, ParsePathError> {
         let mut steps = Vec::new();
         loop {
-            if self.take("..") {
+            if self.cursor.take("..") {
                 steps.push(Step::Descent);
-                match self.peek() {
+                match self.cursor.peek() {
                     Some('[') => {}
                     _ => steps.push(self.dotted()?),
                 }
-            } else if self.take(".") {
-                match self.peek() {
+            } else if self.cursor.take(".") {
+                match self.cursor.peek() {
                     // Jayway accepts `$.['a']`.
                     Some('[') => {}
                     _ => steps.push(self.dotted()?),
                 }
-            } else if self.peek() == Some('[') {
+            } else if self.cursor.peek() == Some('[') {
                 steps.push(self.bracketed()?);
             } else {
                 return Ok(steps);
@@ -89,25 +88,27 @@ impl<'s> Parser<'s> {
                 return Err(self.expected("a path of fewer steps"));
             }
             // What follows would be passed over, also where it makes the path an indefinite one.
-            if steps.last() == Some(&Step::Length) && matches!(self.peek(), Some('.' | '[')) {
+            if steps.last() == Some(&Step::Length) && matches!(self.cursor.peek(), Some('.' | '[')) {
                 return Err(self.expected("nothing after length()"));
             }
         }
     }
 
     fn dotted(&mut self) -> Result<Step, ParsePathError> {
-        if self.take("*") {
+        if self.cursor.take("*") {
             return Ok(Step::Wildcard);
         }
         // Inside a filter the signs of comparisons end a name.
         let in_filter = self.depth > 0;
-        let name = self.name_of(|c| is_name(c) && !(in_filter && "=<>!&|".contains(c)));
+        let name = self
+            .cursor
+            .run(|c| is_name(c) && !(in_filter && "=<>!&|".contains(c)));
         if name.is_empty() {
             return Err(self.expected("a name"));
         }
-        if self.take("(") {
-            self.spaces();
-            if name == "length" && self.take(")") {
+        if self.cursor.take("(") {
+            self.cursor.spaces();
+            if name == "length" && self.cursor.take(")") {
                 return Ok(Step::Length);
             }
             return Err(self.expected("no function but length()"));
@@ -117,14 +118,14 @@ impl<'s> Parser<'s> {
 
     fn bracketed(&mut self) -> Result<Step, ParsePathError> {
         self.need("[", "'['")?;
-        self.spaces();
-        let step = match self.peek() {
+        self.cursor.spaces();
+        let step = match self.cursor.peek() {
             Some('*') => {
-                self.advance();
+                self.cursor.advance();
                 Step::Wildcard
             }
             Some('?') => {
-                self.advance();
+                self.cursor.advance();
                 Step::Filter(Box::new(self.filter()?))
             }
             Some('\'' | '"') => {
@@ -136,7 +137,7 @@ impl<'s> Parser<'s> {
             }
             _ => self.numbers()?,
         };
-        self.spaces();
+        self.cursor.spaces();
         self.need("]", "']'")?;
         Ok(step)
     }
@@ -144,22 +145,22 @@ impl<'s> Parser<'s> {
     /// `3`, `0, 2`, `1:`, `:2`, `1:2`.
     fn numbers(&mut self) -> Result<Step, ParsePathError> {
         let first = self.integer_if_any()?;
-        self.spaces();
-        if self.take(":") {
-            self.spaces();
+        self.cursor.spaces();
+        if self.cursor.take(":") {
+            self.cursor.spaces();
             return Ok(Step::Slice(first, self.integer_if_any()?));
         }
         let Some(first) = first else {
             return Err(self.expected("an index"));
         };
         let mut all = vec![first];
-        while self.take(",") {
-            self.spaces();
+        while self.cursor.take(",") {
+            self.cursor.spaces();
             match self.integer_if_any()? {
                 Some(number) => all.push(number),
                 None => return Err(self.expected("an index")),
             }
-            self.spaces();
+            self.cursor.spaces();
         }
         Ok(match <[i64; 1]>::try_from(all) {
             Ok([index]) => Step::Index(index),
@@ -172,20 +173,20 @@ impl<'s> Parser<'s> {
         mut one: impl FnMut(&mut Self) -> Result<T, ParsePathError>,
     ) -> Result<Vec<T>, ParsePathError> {
         let mut all = vec![one(self)?];
-        self.spaces();
-        while self.take(",") {
-            self.spaces();
+        self.cursor.spaces();
+        while self.cursor.take(",") {
+            self.cursor.spaces();
             all.push(one(self)?);
-            self.spaces();
+            self.cursor.spaces();
         }
         Ok(all)
     }
 
     fn filter(&mut self) -> Result<Expression, ParsePathError> {
-        self.spaces();
+        self.cursor.spaces();
         self.need("(", "'('")?;
         let expression = self.nested(Self::any_of)?;
-        self.spaces();
+        self.cursor.spaces();
         self.need(")", "')'")?;
         Ok(expression)
     }
@@ -207,8 +208,8 @@ impl<'s> Parser<'s> {
     ) -> Result<Expression, ParsePathError> {
         let mut terms = vec![one(self)?];
         loop {
-            self.spaces();
-            if !self.take(sign) {
+            self.cursor.spaces();
+            if !self.cursor.take(sign) {
                 return Ok(match <[Expression; 1]>::try_from(terms) {
                     Ok([term]) => term,
                     Err(terms) => several(terms),
@@ -219,24 +220,24 @@ impl<'s> Parser<'s> {
     }
 
     fn term(&mut self) -> Result<Expression, ParsePathError> {
-        self.spaces();
-        if self.peek() == Some('!') {
-            self.advance();
+        self.cursor.spaces();
+        if self.cursor.peek() == Some('!') {
+            self.cursor.advance();
             let inner = self.nested(Self::term)?;
             return Ok(Expression::Not(Box::new(inner)));
         }
-        if self.take("(") {
+        if self.cursor.take("(") {
             let inner = self.nested(Self::any_of)?;
-            self.spaces();
+            self.cursor.spaces();
             self.need(")", "')'")?;
             return Ok(inner);
         }
         let left = self.operand()?;
-        self.spaces();
+        self.cursor.spaces();
         let Some(comparison) = self.comparison() else {
             return Ok(Expression::Exists(left));
         };
-        self.spaces();
+        self.cursor.spaces();
         Ok(Expression::Compare(left, comparison, self.operand()?))
     }
 
@@ -253,21 +254,21 @@ impl<'s> Parser<'s> {
             ("nin ", Comparison::NotIn),
             ("contains ", Comparison::Contains),
         ];
-        let found = signs.into_iter().find(|(sign, _)| self.take(sign));
+        let found = signs.into_iter().find(|(sign, _)| self.cursor.take(sign));
         found.map(|(_, comparison)| comparison)
     }
 
     fn operand(&mut self) -> Result<Operand, ParsePathError> {
-        match self.peek() {
+        match self.cursor.peek() {
             Some('@') => {
-                self.advance();
+                self.cursor.advance();
                 Ok(Operand::Element(self.nested(Self::steps)?))
             }
             Some('$') => Ok(Operand::Path(Box::new(self.nested(Self::path)?))),
             Some('[') => {
-                self.advance();
-                self.spaces();
-                let values = if self.peek() == Some(']') {
+                self.cursor.advance();
+                self.cursor.spaces();
+                let values = if self.cursor.peek() == Some(']') {
                     Vec::new()
                 } else {
                     self.list(Self::literal)?
@@ -280,24 +281,26 @@ impl<'s> Parser<'s> {
     }
 
     fn literal(&mut self) -> Result<Value, ParsePathError> {
-        if let Some('\'' | '"') = self.peek() {
+        if let Some('\'' | '"') = self.cursor.peek() {
             return self.quoted().map(Value::String);
         }
-        let word = self.name_of(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        let word = self
+            .cursor
+            .run(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
         serde_json::from_str(word).map_err(|_| self.expected("a value"))
     }
 
     /// A text between quotes of either kind; a backslash takes the next character as it is.
     fn quoted(&mut self) -> Result<String, ParsePathError> {
-        let Some(quote @ ('\'' | '"')) = self.peek() else {
+        let Some(quote @ ('\'' | '"')) = self.cursor.peek() else {
             return Err(self.expected("a quote"));
         };
-        self.advance();
+        self.cursor.advance();
         let mut text = String::new();
         loop {
-            match self.advance() {
+            match self.cursor.advance() {
                 None => return Err(self.expected("a closing quote")),
-                Some('\\') => match self.advance() {
+                Some('\\') => match self.cursor.advance() {
                     None => return Err(self.expected("a closing quote")),
                     Some(escaped) => text.push(escaped),
                 },
@@ -308,7 +311,7 @@ impl<'s> Parser<'s> {
     }
 
     fn integer_if_any(&mut self) -> Result<Option<i64>, ParsePathError> {
-        let digits = self.name_of(|c| c.is_ascii_digit() || c == '-');
+        let digits = self.cursor.run(|c| c.is_ascii_digit() || c == '-');
         if digits.is_empty() {
             return Ok(None);
         }
@@ -331,37 +334,8 @@ impl<'s> Parser<'s> {
         parsed
     }
 
-    fn name_of(&mut self, belongs: impl Fn(char) -> bool) -> &'s str {
-        let rest = &self.source[self.at..];
-        let end = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    fn spaces(&mut self) {
-        self.name_of(char::is_whitespace);
-    }
-
-    fn peek(&self) -> Option<char> {
-        self.source[self.at..].chars().next()
-    }
-
-    fn advance(&mut self) -> Option<char> {
-        let next = self.peek()?;
-        self.at += next.len_utf8();
-        Some(next)
-    }
-
-    fn take(&mut self, text: &str) -> bool {
-        let found = self.source[self.at..].starts_with(text);
-        if found {
-            self.at += text.len();
-        }
-        found
-    }
-
     fn need(&mut self, text: &str, expected: &'static str) -> Result<(), ParsePathError> {
-        if self.take(text) {
+        if self.cursor.take(text) {
             Ok(())
         } else {
             Err(self.expected(expected))
@@ -369,9 +343,10 @@ impl<'s> Parser<'s> {
     }
 
     fn expected(&self, expected: &'static str) -> ParsePathError {
+        let (source_text, at) = self.cursor.shown();
         ParsePathError {
-            source_text: self.source.chars().take(256).collect(),
-            at: self.source[..self.at].chars().count(),
+            source_text,
+            at,
             expected,
         }
     }
