@@ -8,11 +8,31 @@ use super::{Job, Stop};
 pub const GONE: &str = "(gone)";
 
 pub fn find(service: &str, action: &str) -> Option<&'static Job> {
-    let mut all = JOBS.iter().chain(&MORE_JOBS);
-    all.find(|job| job.service == service && job.action == action)
+    JOBS.iter()
+        .find(|job| job.service == service && job.action == action)
 }
 
-static JOBS: [Job; 28] = [
+/// The jobs of SageMaker are alike but for their names.
+macro_rules! sagemaker {
+    ($kind:literal) => {
+        Job {
+            service: "sagemaker",
+            action: concat!("create", $kind, "Job"),
+            look: concat!("describe", $kind, "Job"),
+            ask: |given, _| named(given, concat!($kind, "JobName")),
+            job: "",
+            status: concat!("/", $kind, "JobStatus"),
+            succeeded: &["Completed"],
+            failed: &["Failed", "Stopped"],
+            whole: true,
+            stop: stop(concat!("stop", $kind, "Job"), |given, _| {
+                named(given, concat!($kind, "JobName"))
+            }),
+        }
+    };
+}
+
+static JOBS: [Job; 31] = [
     Job {
         service: "athena",
         action: "startQueryExecution",
@@ -126,42 +146,42 @@ static JOBS: [Job; 28] = [
         "describeCluster",
         |given, _| Some(json!({"Name": given.get("Name")?})),
         "/Cluster",
-        "ACTIVE",
+        &["ACTIVE"],
     ),
     eks(
         "deleteCluster",
         "describeCluster",
         |given, _| Some(json!({"Name": given.get("Name")?})),
         "/Cluster",
-        GONE,
+        &[GONE],
     ),
     eks(
         "createFargateProfile",
         "describeFargateProfile",
         fargate,
         "/FargateProfile",
-        "ACTIVE",
+        &["ACTIVE"],
     ),
     eks(
         "deleteFargateProfile",
         "describeFargateProfile",
         fargate,
         "/FargateProfile",
-        GONE,
+        &[GONE],
     ),
     eks(
         "createNodegroup",
         "describeNodegroup",
         nodes,
         "/Nodegroup",
-        "ACTIVE",
+        &["ACTIVE"],
     ),
     eks(
         "deleteNodegroup",
         "describeNodegroup",
         nodes,
         "/Nodegroup",
-        GONE,
+        &[GONE],
     ),
     Job {
         service: "elasticmapreduce",
@@ -303,80 +323,11 @@ static JOBS: [Job; 28] = [
             Some(json!({"Id": got.pointer("/Job/Id")?}))
         }),
     },
-    Job {
-        service: "sagemaker",
-        action: "createProcessingJob",
-        look: "describeProcessingJob",
-        ask: |given, _| named(given, "ProcessingJobName"),
-        job: "",
-        status: "/ProcessingJobStatus",
-        succeeded: &["Completed"],
-        failed: &["Failed", "Stopped"],
-        whole: true,
-        stop: stop("stopProcessingJob", |given, _| {
-            named(given, "ProcessingJobName")
-        }),
-    },
-    Job {
-        service: "sagemaker",
-        action: "createTrainingJob",
-        look: "describeTrainingJob",
-        ask: |given, _| named(given, "TrainingJobName"),
-        job: "",
-        status: "/TrainingJobStatus",
-        succeeded: &["Completed"],
-        failed: &["Failed", "Stopped"],
-        whole: true,
-        stop: stop("stopTrainingJob", |given, _| {
-            named(given, "TrainingJobName")
-        }),
-    },
-];
-
-/// The rest of SageMaker's, which are alike but for their names.
-static MORE_JOBS: [Job; 3] = [
-    Job {
-        service: "sagemaker",
-        action: "createTransformJob",
-        look: "describeTransformJob",
-        ask: |given, _| named(given, "TransformJobName"),
-        job: "",
-        status: "/TransformJobStatus",
-        succeeded: &["Completed"],
-        failed: &["Failed", "Stopped"],
-        whole: true,
-        stop: stop("stopTransformJob", |given, _| {
-            named(given, "TransformJobName")
-        }),
-    },
-    Job {
-        service: "sagemaker",
-        action: "createHyperParameterTuningJob",
-        look: "describeHyperParameterTuningJob",
-        ask: |given, _| named(given, "HyperParameterTuningJobName"),
-        job: "",
-        status: "/HyperParameterTuningJobStatus",
-        succeeded: &["Completed"],
-        failed: &["Failed", "Stopped"],
-        whole: true,
-        stop: stop("stopHyperParameterTuningJob", |given, _| {
-            named(given, "HyperParameterTuningJobName")
-        }),
-    },
-    Job {
-        service: "sagemaker",
-        action: "createLabelingJob",
-        look: "describeLabelingJob",
-        ask: |given, _| named(given, "LabelingJobName"),
-        job: "",
-        status: "/LabelingJobStatus",
-        succeeded: &["Completed"],
-        failed: &["Failed", "Stopped"],
-        whole: true,
-        stop: stop("stopLabelingJob", |given, _| {
-            named(given, "LabelingJobName")
-        }),
-    },
+    sagemaker!("Processing"),
+    sagemaker!("Training"),
+    sagemaker!("Transform"),
+    sagemaker!("HyperParameterTuning"),
+    sagemaker!("Labeling"),
 ];
 
 const fn stop(operation: &'static str, ask: fn(&Value, &Value) -> Option<Value>) -> Option<Stop> {
@@ -388,7 +339,7 @@ const fn eks(
     look: &'static str,
     ask: fn(&Value, &Value) -> Option<Value>,
     job: &'static str,
-    done: &'static str,
+    succeeded: &'static [&'static str],
 ) -> Job {
     Job {
         service: "eks",
@@ -397,12 +348,7 @@ const fn eks(
         ask,
         job,
         status: "/Status",
-        // The one status that is awaited.
-        succeeded: if done.len() == GONE.len() {
-            &[GONE]
-        } else {
-            &["ACTIVE"]
-        },
+        succeeded,
         failed: &["FAILED", "CREATE_FAILED", "DELETE_FAILED", "DEGRADED"],
         whole: true,
         stop: None,
