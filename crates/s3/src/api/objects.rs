@@ -1,25 +1,27 @@
 mod attributes;
 mod copy;
 mod read;
+mod tagging;
 
 use s3s::dto::*;
 
 use super::wire::{
     self, ENCRYPTION, check_acl, check_encryption, check_storage_class, check_version, condition,
-    etag, put_sum, refuse, sums, tag_set,
+    etag, put_sum, refuse, sums,
 };
 use crate::events::EventName;
 use crate::front::Context;
 use crate::objects::{Condition, New, check_key};
 use crate::record::{About, Pairs};
 use crate::service::{Bucket, S3};
-use crate::tags::{check_object_tags, tags_of_header};
+use crate::tags::tags_of_header;
 use crate::{Error, Result};
 
 pub(crate) use self::attributes::attributes;
 pub(crate) use self::copy::copy;
 pub(super) use self::copy::source;
 pub(crate) use self::read::{get, head};
+pub(crate) use self::tagging::{delete_tagging, get_tagging, put_tagging};
 
 const MAX_DELETED: usize = 1000;
 
@@ -187,81 +189,6 @@ pub(crate) async fn delete_many(
         errors: Some(errors),
         ..DeleteObjectsOutput::default()
     })
-}
-
-pub(crate) async fn get_tagging(
-    s3: &S3,
-    context: &Context,
-    input: GetObjectTaggingInput,
-) -> Result<GetObjectTaggingOutput> {
-    let bucket = s3.bucket(&input.bucket)?;
-    s3.authorise(
-        &context.who,
-        &bucket,
-        "s3:GetObjectTagging",
-        Some(&input.key),
-    )?;
-    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
-    check_version(input.version_id.as_deref())?;
-    let (object, _) = s3
-        .find_object(&bucket, &input.key)?
-        .ok_or_else(|| absent(s3, context, &bucket))?;
-    Ok(GetObjectTaggingOutput {
-        tag_set: tag_set(&object.tags),
-        version_id: None,
-    })
-}
-
-pub(crate) async fn put_tagging(
-    s3: &S3,
-    context: &Context,
-    input: PutObjectTaggingInput,
-) -> Result<PutObjectTaggingOutput> {
-    let bucket = s3.bucket(&input.bucket)?;
-    s3.authorise(
-        &context.who,
-        &bucket,
-        "s3:PutObjectTagging",
-        Some(&input.key),
-    )?;
-    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
-    check_version(input.version_id.as_deref())?;
-    let tags = wire::tags(input.tagging, 10)?;
-    check_object_tags(&tags)?;
-    s3.retag(
-        &context.who,
-        &bucket,
-        &input.key,
-        tags,
-        EventName::TaggingPut,
-    )
-    .await?;
-    Ok(PutObjectTaggingOutput::default())
-}
-
-pub(crate) async fn delete_tagging(
-    s3: &S3,
-    context: &Context,
-    input: DeleteObjectTaggingInput,
-) -> Result<DeleteObjectTaggingOutput> {
-    let bucket = s3.bucket(&input.bucket)?;
-    s3.authorise(
-        &context.who,
-        &bucket,
-        "s3:DeleteObjectTagging",
-        Some(&input.key),
-    )?;
-    s3.check_owner(&bucket, input.expected_bucket_owner.as_deref())?;
-    check_version(input.version_id.as_deref())?;
-    s3.retag(
-        &context.who,
-        &bucket,
-        &input.key,
-        Pairs::new(),
-        EventName::TaggingDelete,
-    )
-    .await?;
-    Ok(DeleteObjectTaggingOutput::default())
 }
 
 pub(crate) async fn get_acl(
