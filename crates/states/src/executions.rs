@@ -43,7 +43,7 @@ use crate::observe::Observer;
 
 pub use activity_tasks::ActivityTask;
 pub use drive::{Answer, Start, Started};
-pub(crate) use drive::{call, chance};
+pub(crate) use drive::{call, chance, input_of};
 pub use history::{HistoryPage, Place};
 pub use lists::{Filter, Listed, Page};
 pub(crate) use live::{Effect, Live, State, What};

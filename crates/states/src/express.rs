@@ -10,7 +10,7 @@ use std::sync::Arc;
 use asl::failure::{Failure, names};
 use asl::machine::{Input, TaskId};
 use clock::Timestamp;
-use integrations::{Report, Update};
+use integrations::Report;
 use serde_json::Value;
 use store::{Batch, Expect};
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::Error;
 use crate::executions::{
     About, Attempt, Described, Effect, Executions, Live, Start, Started, State, Status, What, call,
-    chance, record,
+    chance, input_of, record,
 };
 use crate::machines::Kind;
 
@@ -217,14 +217,10 @@ impl Running {
     fn report(&self, task: TaskId) -> Report {
         let told = self.told.clone();
         Arc::new(move |update| {
-            let input = match update {
-                Update::Started => return,
-                Update::Submitted(output) => Input::TaskSubmitted { task, output },
-                Update::Succeeded(output) => Input::TaskSucceeded { task, output },
-                Update::Failed(failure) => Input::TaskFailed { task, failure },
-            };
-            // The execution may have ended.
-            let _ = told.send(input);
+            if let Some(input) = input_of(task, update) {
+                // The execution may have ended.
+                let _ = told.send(input);
+            }
         })
     }
 

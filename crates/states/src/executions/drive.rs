@@ -472,14 +472,8 @@ impl Executions {
     fn report(&self, number: u64, task: TaskId) -> Report {
         let executions = self.this.clone();
         Arc::new(move |update| {
-            let input = match update {
-                // It is on disk as started already.
-                Update::Started => return,
-                Update::Submitted(output) => Input::TaskSubmitted { task, output },
-                Update::Succeeded(output) => Input::TaskSucceeded { task, output },
-                Update::Failed(failure) => Input::TaskFailed { task, failure },
-            };
-            if let Some(executions) = executions.upgrade() {
+            if let (Some(executions), Some(input)) = (executions.upgrade(), input_of(task, update))
+            {
                 executions.tell(number, input);
             }
         })
@@ -522,6 +516,16 @@ pub(crate) fn call(about: &About, number: u64, request: &TaskRequest) -> Option<
         timeout_seconds: request.timeout_seconds,
         trace_header: about.trace_header.clone(),
     })
+}
+
+/// What an update of a task is to its execution, which knows already that the task was started.
+pub(crate) fn input_of(task: TaskId, update: Update) -> Option<Input> {
+    match update {
+        Update::Started => None,
+        Update::Submitted(output) => Some(Input::TaskSubmitted { task, output }),
+        Update::Succeeded(output) => Some(Input::TaskSucceeded { task, output }),
+        Update::Failed(failure) => Some(Input::TaskFailed { task, failure }),
+    }
 }
 
 fn exists(about: &About) -> Error {

@@ -141,6 +141,23 @@ fn clock() -> Clock {
     Clock::manual(Timestamp::from_secs(1_763_000_000))
 }
 
+/// A start without a name, and with an empty input.
+fn unnamed(revision: Arc<Revision>) -> Start {
+    Start {
+        target: Target {
+            revision,
+            version_arn: None,
+            alias_arn: None,
+            test_case: None,
+        },
+        name: None,
+        input_text: "{}".into(),
+        input: Arc::new(json!({})),
+        trace_header: None,
+        map_run_arn: None,
+    }
+}
+
 #[tokio::test]
 async fn execution_without_tasks_has_ended_when_it_has_started() {
     let dir = tempfile::tempdir().unwrap();
@@ -448,25 +465,12 @@ async fn express_execution_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
     let mut world = World::open(dir.path(), &clock).await;
-    let start = |revision: Arc<Revision>| Start {
-        target: Target {
-            revision,
-            version_arn: None,
-            alias_arn: None,
-            test_case: None,
-        },
-        name: None,
-        input_text: "{}".into(),
-        input: Arc::new(json!({})),
-        trace_header: None,
-        map_run_arn: None,
-    };
     let revision = world.machines.add_for_test(MACHINE, &task()).await;
     let mut express = (*revision).clone();
     express.kind = Kind::Express;
     let express = Arc::new(express);
     let running = tokio::spawn({
-        let (executions, start) = (Arc::clone(&world.executions), start(Arc::clone(&express)));
+        let (executions, start) = (Arc::clone(&world.executions), unnamed(Arc::clone(&express)));
         async move { executions.run_express(start).await }
     });
     let attempt = world.tasks.recv().await.unwrap();
@@ -476,7 +480,7 @@ async fn express_execution_leaves_nothing_behind() {
     assert!(described.about.arn.contains(":express:m:"));
 
     let running = tokio::spawn({
-        let (executions, start) = (Arc::clone(&world.executions), start(Arc::clone(&express)));
+        let (executions, start) = (Arc::clone(&world.executions), unnamed(Arc::clone(&express)));
         async move { executions.run_express(start).await }
     });
     let _attempt = world.tasks.recv().await.unwrap();
@@ -487,7 +491,7 @@ async fn express_execution_leaves_nothing_behind() {
     // One that nobody waits for is run again by the next server.
     let started = world
         .executions
-        .start_express(start(revision))
+        .start_express(unnamed(revision))
         .await
         .unwrap();
     let _attempt = world.tasks.recv().await.unwrap();
@@ -676,20 +680,8 @@ async fn execution_goes_on_when_its_client_has_gone() {
     let mut world = World::open(dir.path(), &clock()).await;
     // From now on a start waits for nothing but its own write.
     world.start(passes(), "{}").await;
-    let start = Start {
-        target: Target {
-            revision: world.machines.add_for_test(MACHINE, &task()).await,
-            version_arn: None,
-            alias_arn: None,
-            test_case: None,
-        },
-        name: None,
-        input_text: "{}".into(),
-        input: Arc::new(json!({})),
-        trace_header: None,
-        map_run_arn: None,
-    };
-    let gone = futures_util::FutureExt::now_or_never(world.executions.start(start));
+    let revision = world.machines.add_for_test(MACHINE, &task()).await;
+    let gone = futures_util::FutureExt::now_or_never(world.executions.start(unnamed(revision)));
     assert!(gone.is_none(), "it is dropped while it writes");
     let attempt = world.tasks.recv().await.unwrap();
     (attempt.report)(Update::Succeeded(json!({})));
