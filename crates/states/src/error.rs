@@ -44,6 +44,14 @@ impl Error {
             message: message.into(),
         }
     }
+
+    /// A `ValidationException` without a reason.
+    pub(crate) fn validation(message: impl Into<String>) -> Self {
+        Self::Validation {
+            message: message.into(),
+            reason: None,
+        }
+    }
 }
 
 impl From<store::Error> for Error {

@@ -63,7 +63,7 @@ pub async fn run(
                 started.as_millis(),
                 chance(),
             )
-            .map_err(|misfit| request::refused(misfit.to_string()))?,
+            .map_err(|misfit| Error::validation(misfit.to_string()))?,
         None => {
             let one = One {
                 clock,

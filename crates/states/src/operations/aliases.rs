@@ -230,7 +230,7 @@ impl Routing {
             .collect();
         let distinct: BTreeSet<&str> = arns.iter().copied().collect();
         if distinct.len() < arns.len() {
-            return Err(refused(format!(
+            return Err(Error::validation(format!(
                 "Routing configuration must contain distinct state machine version ARNs. \
                  Received: [{}]",
                 arns.join(", ")
@@ -238,7 +238,7 @@ impl Routing {
         }
         let weights: Vec<i32> = wire.iter().map(|item| item.weight).collect();
         if weights.iter().map(|weight| i64::from(*weight)).sum::<i64>() != 100 {
-            return Err(refused(format!(
+            return Err(Error::validation(format!(
                 "Sum of routing configuration weights must equal 100. Received: {weights:?}"
             )));
         }
@@ -247,7 +247,7 @@ impl Routing {
         for (arn, weight) in arns.iter().zip(weights) {
             let parsed = MachineArn::parse(arn)?;
             let Some(Qualifier::Version(version)) = parsed.qualifier else {
-                return Err(refused(format!(
+                return Err(Error::validation(format!(
                     "Routing configuration must contain state machine version ARNs. Received: [{}]",
                     arns.join(", ")
                 )));
@@ -256,7 +256,7 @@ impl Routing {
             routes.push(Route { version, weight });
             let first = machine_arn.get_or_insert_with(|| parsed.machine.clone());
             if *first != parsed.machine {
-                return Err(refused(format!(
+                return Err(Error::validation(format!(
                     "Routing configuration must contain versions of the same state machine. \
                      Received: [{}]",
                     arns.join(", ")
@@ -280,7 +280,7 @@ impl Routing {
     /// The versions must be there, and those of the machine.
     fn check(&self, machine: &Machine) -> Result<(), Error> {
         if self.machine_arn != machine.arn {
-            return Err(refused(
+            return Err(Error::validation(
                 "Routing configuration must contain versions of the alias's state machine."
                     .to_owned(),
             ));
@@ -304,13 +304,6 @@ fn named(asked: &str) -> Result<(String, String), Error> {
 
 fn described(description: Option<String>) -> Option<String> {
     description.filter(|description| !description.is_empty())
-}
-
-fn refused(message: String) -> Error {
-    Error::Validation {
-        message,
-        reason: None,
-    }
 }
 
 fn not_found() -> Error {

@@ -240,10 +240,9 @@ pub async fn list(
             arn
         }
         _ => {
-            return Err(Error::Validation {
-                message: "Must provide a StateMachine ARN or MapRun ARN".to_owned(),
-                reason: None,
-            });
+            return Err(Error::validation(
+                "Must provide a StateMachine ARN or MapRun ARN",
+            ));
         }
     };
     let wanted = Wanted {

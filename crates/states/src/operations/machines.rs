@@ -227,13 +227,10 @@ pub async fn delete(
 ) -> Result<DeleteStateMachineOutput, Error> {
     let named = MachineArn::parse(&input.state_machine_arn)?;
     if named.label.is_some() || named.qualifier.is_some() {
-        return Err(Error::Validation {
-            message: format!(
-                "The state machine ARN must not be qualified: '{}'",
-                input.state_machine_arn
-            ),
-            reason: None,
-        });
+        return Err(Error::validation(format!(
+            "The state machine ARN must not be qualified: '{}'",
+            input.state_machine_arn
+        )));
     }
     let Some(machine) = states.machines.find(caller, &named.machine) else {
         return Ok(DeleteStateMachineOutput {});
@@ -429,10 +426,9 @@ fn creation(publish: Option<bool>, description: Option<String>) -> Result<Creati
     let publish = publish.unwrap_or_default();
     let description = description.filter(|description| !description.is_empty());
     if description.is_some() && !publish {
-        return Err(Error::Validation {
-            message: "Version description can only be set when publish is true".to_owned(),
-            reason: None,
-        });
+        return Err(Error::validation(
+            "Version description can only be set when publish is true",
+        ));
     }
     Ok(Creation {
         publish,

@@ -91,10 +91,13 @@ pub async fn update(
     if change == Change::default() {
         let message = "Either maxConcurrency, toleratedFailureCount or \
                        toleratedFailurePercentage must be specified";
-        return Err(invalid(message.to_owned()));
+        return Err(Error::validation(message));
     }
     if !states.map_runs.update(&run.arn, change).await? {
-        return Err(invalid(format!("Map Run is not running: '{}'", run.arn)));
+        return Err(Error::validation(format!(
+            "Map Run is not running: '{}'",
+            run.arn
+        )));
     }
     Ok(UpdateMapRunOutput {})
 }
@@ -123,34 +126,30 @@ fn listed(run: Described) -> MapRunListItem {
     }
 }
 
+/// The shapes of both kinds of counts are alike but for their names.
+macro_rules! counts {
+    ($shape:ident, $tally:expr) => {
+        $shape {
+            pending: number($tally.pending()),
+            running: number($tally.running),
+            succeeded: number($tally.succeeded),
+            failed: number($tally.failed),
+            timed_out: number($tally.timed_out),
+            aborted: number($tally.aborted),
+            total: number($tally.total),
+            results_written: number($tally.results_written),
+            failures_not_redrivable: None,
+            pending_redrive: if_any($tally.pending_redrive),
+        }
+    };
+}
+
 fn items(tally: &Tally) -> MapRunItemCounts {
-    MapRunItemCounts {
-        pending: number(tally.pending()),
-        running: number(tally.running),
-        succeeded: number(tally.succeeded),
-        failed: number(tally.failed),
-        timed_out: number(tally.timed_out),
-        aborted: number(tally.aborted),
-        total: number(tally.total),
-        results_written: number(tally.results_written),
-        failures_not_redrivable: None,
-        pending_redrive: if_any(tally.pending_redrive),
-    }
+    counts!(MapRunItemCounts, tally)
 }
 
 fn children(tally: &Tally) -> MapRunExecutionCounts {
-    MapRunExecutionCounts {
-        pending: number(tally.pending()),
-        running: number(tally.running),
-        succeeded: number(tally.succeeded),
-        failed: number(tally.failed),
-        timed_out: number(tally.timed_out),
-        aborted: number(tally.aborted),
-        total: number(tally.total),
-        results_written: number(tally.results_written),
-        failures_not_redrivable: None,
-        pending_redrive: if_any(tally.pending_redrive),
-    }
+    counts!(MapRunExecutionCounts, tally)
 }
 
 /// Recorded on AWS: what is about redrives is absent from runs that had none.
@@ -164,11 +163,4 @@ fn redrives(count: u32) -> Option<i32> {
 
 fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn invalid(message: String) -> Error {
-    Error::Validation {
-        message,
-        reason: None,
-    }
 }

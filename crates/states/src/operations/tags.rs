@@ -89,10 +89,7 @@ pub fn checked(wire: Vec<Tag>) -> Result<Tags, Error> {
             merge(&mut tags, vec![(key, tag.value.unwrap_or_default())]);
             continue;
         };
-        return Err(Error::Validation {
-            message: why.to_owned(),
-            reason: None,
-        });
+        return Err(Error::validation(why));
     }
     if tags.len() > MAX_TAGS {
         let text = format!("A resource has at most {MAX_TAGS} tags");

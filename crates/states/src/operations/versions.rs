@@ -60,13 +60,10 @@ pub async fn delete(
 ) -> Result<DeleteStateMachineVersionOutput, Error> {
     let named = MachineArn::parse(&input.state_machine_version_arn)?;
     let Some(Qualifier::Version(number)) = named.qualifier else {
-        return Err(Error::Validation {
-            message: format!(
-                "The ARN must be that of a state machine version: '{}'",
-                input.state_machine_version_arn
-            ),
-            reason: None,
-        });
+        return Err(Error::validation(format!(
+            "The ARN must be that of a state machine version: '{}'",
+            input.state_machine_version_arn
+        )));
     };
     let Some(machine) = states.machines.find(caller, &named.machine) else {
         return Ok(DeleteStateMachineVersionOutput {});

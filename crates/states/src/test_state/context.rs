@@ -3,7 +3,6 @@
 
 use serde_json::{Map, Value};
 
-use super::request::refused;
 use crate::Error;
 
 /// What a member is.
@@ -40,7 +39,8 @@ const MEMBERS: [(&str, &[(&str, Form)]); 4] = [
 ];
 
 pub fn read(text: &str) -> Result<Value, Error> {
-    let wrong = |what: String| refused(format!("Invalid Context object provided: {what}"));
+    let wrong =
+        |what: String| Error::validation(format!("Invalid Context object provided: {what}"));
     let Ok(Value::Object(context)) = serde_json::from_str(text) else {
         return Err(wrong("Context must be a valid JSON object".to_owned()));
     };

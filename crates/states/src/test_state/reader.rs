@@ -3,7 +3,6 @@
 use asl::definition::ItemReader;
 use serde_json::Value;
 
-use super::request::refused;
 use crate::Error;
 
 const MAX_BYTES: usize = 262_144;
@@ -11,7 +10,9 @@ const MAX_BYTES: usize = 262_144;
 /// The items in the text of a file.
 pub fn items(reader: Option<&ItemReader>, text: &str) -> Result<Value, Error> {
     if text.len() > MAX_BYTES {
-        return Err(refused("mapItemReaderData is longer than 262144 bytes"));
+        return Err(Error::validation(
+            "mapItemReaderData is longer than 262144 bytes",
+        ));
     }
     let config = reader.and_then(|reader| reader.config.as_ref());
     let config = config.and_then(|config| config.as_value());
@@ -33,12 +34,12 @@ pub fn items(reader: Option<&ItemReader>, text: &str) -> Result<Value, Error> {
             };
             match items {
                 Some(items @ (Value::Array(_) | Value::Object(_))) => Ok(items.clone()),
-                _ => Err(refused("mapItemReaderData must hold an array")),
+                _ => Err(Error::validation("mapItemReaderData must hold an array")),
             }
         }
     }
 }
 
 fn wrong(format: &str) -> Error {
-    refused(format!("mapItemReaderData must be valid {format}"))
+    Error::validation(format!("mapItemReaderData must be valid {format}"))
 }

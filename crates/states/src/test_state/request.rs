@@ -52,7 +52,7 @@ pub fn read(input: TestStateInput) -> Result<Request, Error> {
     if let Some(name) = inner
         && !definition.is_inside(state, name)
     {
-        return Err(refused(format!(
+        return Err(Error::validation(format!(
             "The state '{name}' is not part of the state under test"
         )));
     }
@@ -75,13 +75,6 @@ pub fn read(input: TestStateInput) -> Result<Request, Error> {
     })
 }
 
-pub fn refused(message: impl Into<String>) -> Error {
-    Error::Validation {
-        message: message.into(),
-        reason: None,
-    }
-}
-
 fn invalid(message: impl Into<String>) -> Error {
     Error::refused(&error::INVALID_DEFINITION, message)
 }
@@ -96,7 +89,7 @@ fn definition(input: &TestStateInput) -> Result<(Definition, StateId), Error> {
     let definition = parsed.map_err(|refused| invalid(refused.message(text)))?;
     match definition.find(name) {
         Some(state) => Ok((definition, state)),
-        None => Err(refused("State not found in the definition")),
+        None => Err(Error::validation("State not found in the definition")),
     }
 }
 
@@ -106,7 +99,7 @@ fn check(
     kind: &Kind,
 ) -> Result<(), Error> {
     let only_mocked = |field: &str| {
-        refused(format!(
+        Error::validation(format!(
             "TestState does not support {field} when a mock is not specified."
         ))
     };
@@ -126,13 +119,13 @@ fn check(
         return unmocked(input, kind);
     }
     if !takes_mocks(kind) {
-        return Err(refused(format!(
+        return Err(Error::validation(format!(
             "State type '{}' is not supported when a mock is specified",
             kind.name()
         )));
     }
     if input.reveal_secrets == Some(true) {
-        return Err(refused(
+        return Err(Error::validation(
             "TestState does not support RevealSecrets when a mock is specified.",
         ));
     }
@@ -160,7 +153,7 @@ fn unmocked(input: &TestStateInput, kind: &Kind) -> Result<(), Error> {
                 Resource::Service { .. } | Resource::Lambda { .. } => {}
             }
             if input.role_arn.is_none() {
-                return Err(refused(
+                return Err(Error::validation(
                     "RoleArn must be specified when testing a Task state",
                 ));
             }
@@ -175,10 +168,10 @@ fn unmocked(input: &TestStateInput, kind: &Kind) -> Result<(), Error> {
 
 fn mock(mock: &MockInput, kind: &Kind) -> Result<Mock, Error> {
     match (&mock.result, &mock.error_output) {
-        (Some(_), Some(_)) => Err(refused(
+        (Some(_), Some(_)) => Err(Error::validation(
             "A test mock should have only one of the following fields: [result, errorOutput].",
         )),
-        (None, None) => Err(refused(
+        (None, None) => Err(Error::validation(
             "A test mock should have one of the following fields: [result, errorOutput].",
         )),
         (None, Some(output)) => Ok(Mock::Error(Failure {
@@ -187,7 +180,7 @@ fn mock(mock: &MockInput, kind: &Kind) -> Result<Mock, Error> {
         })),
         (Some(text), None) => {
             let result: Value = serde_json::from_str(text)
-                .map_err(|_| refused("Mocked result must be valid JSON"))?;
+                .map_err(|_| Error::validation("Mocked result must be valid JSON"))?;
             let mode = mock
                 .field_validation_mode
                 .clone()
@@ -207,18 +200,18 @@ fn check_result(
     match kind {
         Kind::Map(map) => match (&map.writer, result) {
             (Some(_), Value::Object(_)) | (None, Value::Array(_)) => Ok(()),
-            (Some(_), _) => Err(refused("Mocked result must be a JSON object.")),
-            (None, _) => Err(refused("Mocked result must be an array.")),
+            (Some(_), _) => Err(Error::validation("Mocked result must be a JSON object.")),
+            (None, _) => Err(Error::validation("Mocked result must be an array.")),
         },
         Kind::Parallel { branches } => match result.as_array() {
-            None => Err(refused("Mocked result must be an array.")),
+            None => Err(Error::validation("Mocked result must be an array.")),
             Some(results) if results.len() == branches.len() => Ok(()),
-            Some(_) => Err(refused(
+            Some(_) => Err(Error::validation(
                 "Mocked result must contain the same number of items as number of Parallel \
                  branches.",
             )),
         },
-        Kind::Task(task) => schema::check(&task.resource, result, mode).map_err(refused),
+        Kind::Task(task) => schema::check(&task.resource, result, mode).map_err(Error::validation),
         _ => Ok(()),
     }
 }
@@ -248,6 +241,6 @@ fn variables(text: Option<&str>) -> Result<Variables, Error> {
             .into_iter()
             .map(|(name, value)| (name.into(), Arc::new(value)))
             .collect()),
-        _ => Err(refused("Variables must be a valid JSON object")),
+        _ => Err(Error::validation("Variables must be a valid JSON object")),
     }
 }
