@@ -15,6 +15,61 @@ use crate::record;
 use crate::service::S3;
 use crate::{Error, Result};
 
+/// What both reads are asked.
+macro_rules! reading {
+    ($input:ident) => {
+        Reading {
+            action: "s3:GetObject",
+            bucket: &$input.bucket,
+            key: &$input.key,
+            version: $input.version_id.as_deref(),
+            owner: $input.expected_bucket_owner.as_deref(),
+            customer: $input.sse_customer_key.is_some(),
+            condition: ReadCondition {
+                matches: $input.if_match,
+                none_match: $input.if_none_match,
+                modified_since: $input.if_modified_since,
+                unmodified_since: $input.if_unmodified_since,
+            },
+            range: $input.range,
+            part: $input.part_number,
+        }
+    };
+}
+
+/// What both reads answer.
+macro_rules! shown {
+    ($output:ident, $found:expr, $input:ident) => {{
+        let found: &Found = $found;
+        let object = &found.opened.record;
+        let about = &object.about;
+        let mut output = $output {
+            accept_ranges: Some("bytes".to_owned()),
+            cache_control: about.cache_control.clone(),
+            content_disposition: about.content_disposition.clone(),
+            content_encoding: about.content_encoding.clone(),
+            content_language: about.content_language.clone(),
+            content_length: Some(size(found.span.end - found.span.start)),
+            content_range: content_range(found),
+            content_type: content_type(object),
+            e_tag: Some(etag(&object.etag)),
+            expires: about.expires.map(timestamp),
+            last_modified: Some(timestamp(object.modified)),
+            metadata: metadata(object),
+            parts_count: ($input.part_number.is_some() && object.parts > 0)
+                .then(|| object.parts.into()),
+            server_side_encryption: Some(ServerSideEncryption::from_static(ENCRYPTION)),
+            storage_class: shown_class(object),
+            website_redirect_location: about.website_redirect.clone(),
+            ..$output::default()
+        };
+        let sum = shown_sum(found, $input.checksum_mode.as_ref());
+        output.checksum_type = sum.map(|sum| sum.kind().to_owned().into());
+        put_sum!(output, sum);
+        output
+    }};
+}
+
 pub(crate) async fn get(
     s3: &S3,
     context: &Context,
@@ -31,48 +86,10 @@ pub(crate) async fn get(
             "Request specific response headers cannot be used for anonymous GET requests.",
         ));
     }
-    let reading = Reading {
-        action: "s3:GetObject",
-        bucket: &input.bucket,
-        key: &input.key,
-        version: input.version_id.as_deref(),
-        owner: input.expected_bucket_owner.as_deref(),
-        customer: input.sse_customer_key.is_some(),
-        condition: ReadCondition {
-            matches: input.if_match,
-            none_match: input.if_none_match,
-            modified_since: input.if_modified_since,
-            unmodified_since: input.if_unmodified_since,
-        },
-        range: input.range,
-        part: input.part_number,
-    };
-    let found = find(s3, context, reading).await?;
-    let object = &found.opened.record;
-    let about = &object.about;
-    let mut output = GetObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        cache_control: about.cache_control.clone(),
-        content_disposition: about.content_disposition.clone(),
-        content_encoding: about.content_encoding.clone(),
-        content_language: about.content_language.clone(),
-        content_length: Some(size(found.span.end - found.span.start)),
-        content_range: content_range(&found),
-        content_type: content_type(object),
-        e_tag: Some(etag(&object.etag)),
-        expires: about.expires.map(timestamp),
-        last_modified: Some(timestamp(object.modified)),
-        metadata: metadata(object),
-        parts_count: (input.part_number.is_some() && object.parts > 0).then(|| object.parts.into()),
-        server_side_encryption: Some(ServerSideEncryption::from_static(ENCRYPTION)),
-        storage_class: shown_class(object),
-        tag_count: (!object.tags.is_empty()).then(|| i32::try_from(object.tags.len()).unwrap_or(0)),
-        website_redirect_location: about.website_redirect.clone(),
-        ..GetObjectOutput::default()
-    };
-    let sum = shown_sum(&found, input.checksum_mode.as_ref());
-    output.checksum_type = sum.map(|sum| sum.kind().to_owned().into());
-    put_sum!(output, sum);
+    let found = find(s3, context, reading!(input)).await?;
+    let mut output = shown!(GetObjectOutput, &found, input);
+    let tags = found.opened.record.tags.len();
+    output.tag_count = (tags > 0).then(|| i32::try_from(tags).unwrap_or(0));
     let contents = found.opened.contents(s3, found.span);
     output.body = Some(StreamingBlob::wrap(contents));
     Ok(output)
@@ -83,48 +100,8 @@ pub(crate) async fn head(
     context: &Context,
     input: HeadObjectInput,
 ) -> Result<HeadObjectOutput> {
-    let reading = Reading {
-        action: "s3:GetObject",
-        bucket: &input.bucket,
-        key: &input.key,
-        version: input.version_id.as_deref(),
-        owner: input.expected_bucket_owner.as_deref(),
-        customer: input.sse_customer_key.is_some(),
-        condition: ReadCondition {
-            matches: input.if_match,
-            none_match: input.if_none_match,
-            modified_since: input.if_modified_since,
-            unmodified_since: input.if_unmodified_since,
-        },
-        range: input.range,
-        part: input.part_number,
-    };
-    let found = find(s3, context, reading).await?;
-    let object = &found.opened.record;
-    let about = &object.about;
-    let mut output = HeadObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        cache_control: about.cache_control.clone(),
-        content_disposition: about.content_disposition.clone(),
-        content_encoding: about.content_encoding.clone(),
-        content_language: about.content_language.clone(),
-        content_length: Some(size(found.span.end - found.span.start)),
-        content_range: content_range(&found),
-        content_type: content_type(object),
-        e_tag: Some(etag(&object.etag)),
-        expires: about.expires.map(timestamp),
-        last_modified: Some(timestamp(object.modified)),
-        metadata: metadata(object),
-        parts_count: (input.part_number.is_some() && object.parts > 0).then(|| object.parts.into()),
-        server_side_encryption: Some(ServerSideEncryption::from_static(ENCRYPTION)),
-        storage_class: shown_class(object),
-        website_redirect_location: about.website_redirect.clone(),
-        ..HeadObjectOutput::default()
-    };
-    let sum = shown_sum(&found, input.checksum_mode.as_ref());
-    output.checksum_type = sum.map(|sum| sum.kind().to_owned().into());
-    put_sum!(output, sum);
-    Ok(output)
+    let found = find(s3, context, reading!(input)).await?;
+    Ok(shown!(HeadObjectOutput, &found, input))
 }
 
 /// What a read names beside bucket and key.
