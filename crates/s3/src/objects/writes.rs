@@ -201,11 +201,44 @@ impl S3 {
         object: record::Object,
         event: EventName,
     ) -> Result<record::Object> {
-        for _ in 0..MAX_ATTEMPTS {
-            let (there, revision) = self.find_object(bucket, key)?.ok_or(Error::NoSuchKey)?;
+        self.rewrite(who, bucket, key, event, |there| {
             if there.place != object.place {
                 return Err(Error::OperationAborted);
             }
+            Ok(object.clone())
+        })
+        .await
+    }
+
+    /// Changes the tags of an object.
+    pub(crate) async fn retag(
+        &self,
+        who: &Who,
+        bucket: &Bucket,
+        key: &str,
+        tags: Pairs,
+        event: EventName,
+    ) -> Result<()> {
+        self.rewrite(who, bucket, key, event, |there| {
+            let tags = tags.clone();
+            Ok(record::Object { tags, ..there })
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Stores another record of an object in place of the one that is there.
+    async fn rewrite(
+        &self,
+        who: &Who,
+        bucket: &Bucket,
+        key: &str,
+        event: EventName,
+        change: impl Fn(record::Object) -> Result<record::Object>,
+    ) -> Result<record::Object> {
+        for _ in 0..MAX_ATTEMPTS {
+            let (there, revision) = self.find_object(bucket, key)?.ok_or(Error::NoSuchKey)?;
+            let object = change(there)?;
             let full = keys::object(bucket.record.id, key);
             let encoded = record::encode(&object)?;
             let batch = Batch::new().put(full, encoded, Expect::Revision(revision));
@@ -261,36 +294,6 @@ impl S3 {
             }
             match self.commit(bucket, batch).await {
                 Ok(_) => return self.after_write(places).await,
-                Err(Error::Store(store::Error::Conflict { .. })) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::OperationAborted)
-    }
-
-    /// Changes the tags of an object.
-    pub(crate) async fn retag(
-        &self,
-        who: &Who,
-        bucket: &Bucket,
-        key: &str,
-        tags: Pairs,
-        event: EventName,
-    ) -> Result<()> {
-        for _ in 0..MAX_ATTEMPTS {
-            let (mut object, revision) = self.find_object(bucket, key)?.ok_or(Error::NoSuchKey)?;
-            object.tags.clone_from(&tags);
-            let full = keys::object(bucket.record.id, key);
-            let encoded = record::encode(&object)?;
-            let batch = Batch::new().put(full, encoded, Expect::Revision(revision));
-            let happened = Happened {
-                event,
-                key,
-                object: Some(&object),
-            };
-            let batch = self.announce(batch, who, bucket, &happened)?;
-            match self.commit(bucket, batch).await {
-                Ok(_) => return self.after_write(Vec::new()).await,
                 Err(Error::Store(store::Error::Conflict { .. })) => {}
                 Err(error) => return Err(error),
             }
