@@ -156,6 +156,14 @@ impl Policy {
         })
     }
 
+    /// A policy of statements that firn has made itself.
+    pub fn of(statements: Vec<Value>) -> Self {
+        Self {
+            statements,
+            ..Self::default()
+        }
+    }
+
     pub fn json(&self) -> String {
         let mut document = json!({ "Version": self.version });
         if let Some(id) = &self.id {
@@ -177,7 +185,7 @@ impl Policy {
         self.statements.iter().position(|one| one["Sid"] == sid)
     }
 
-    fn check_size(&self) -> Result<(), PolicyError> {
+    pub fn check_size(&self) -> Result<(), PolicyError> {
         let size = self.json().len();
         if size > MAX_POLICY_BYTES {
             return Err(PolicyError::TooLong { size });

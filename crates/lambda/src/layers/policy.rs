@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use super::LayerError;
 use crate::error::{Error, InvalidParameter};
 use crate::function::new_id;
+use crate::policies::{self, PolicyError};
 
-/// AWS's limit for the policies of functions, in bytes of JSON.
-const MAX_POLICY_BYTES: usize = 20_480;
 const EVERYBODY: &str = "*";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,17 +43,13 @@ impl Policy {
             statements: Vec::new(),
         });
         if next.statements.iter().any(|one| one.id == statement.id) {
-            return Err(LayerError::StatementExists { id: statement.id }.into());
+            return Err(PolicyError::StatementExists { id: statement.id }.into());
         }
         next.check_revision(revision_id)?;
         let text = statement.json().to_string();
         next.statements.push(statement);
         next.revision_id = new_id();
-        let size = next.json().len();
-        if size > MAX_POLICY_BYTES {
-            let limit = MAX_POLICY_BYTES;
-            return Err(LayerError::PolicyTooLong { size, limit }.into());
-        }
+        next.document().check_size()?;
         let revision_id = next.revision_id.clone();
         *policy = Some(next);
         Ok((text, revision_id))
@@ -66,12 +61,12 @@ impl Policy {
         revision_id: Option<&str>,
     ) -> Result<(), Error> {
         let Some(current) = policy else {
-            return Err(LayerError::NoPolicy.into());
+            return Err(PolicyError::NoPolicy.into());
         };
         current.check_revision(revision_id)?;
         let found = current.statements.iter().position(|one| one.id == id);
         let Some(found) = found else {
-            return Err(LayerError::StatementNotFound { id: id.to_owned() }.into());
+            return Err(PolicyError::StatementNotFound { id: id.to_owned() }.into());
         };
         current.statements.remove(found);
         current.revision_id = new_id();
@@ -88,8 +83,11 @@ impl Policy {
 
     /// The policy as clients get it.
     pub fn json(&self) -> String {
-        let statements: Vec<Value> = self.statements.iter().map(Statement::json).collect();
-        json!({ "Version": "2012-10-17", "Id": "default", "Statement": statements }).to_string()
+        self.document().json()
+    }
+
+    fn document(&self) -> policies::Policy {
+        policies::Policy::of(self.statements.iter().map(Statement::json).collect())
     }
 
     fn check_revision(&self, revision_id: Option<&str>) -> Result<(), LayerError> {
@@ -221,7 +219,7 @@ mod tests {
         let twice = Policy::add(&mut policy, Statement::sample("b"), None).unwrap_err();
         assert!(matches!(
             twice,
-            Error::Layer(LayerError::StatementExists { .. })
+            Error::Policy(PolicyError::StatementExists { .. })
         ));
         assert!(Policy::remove(&mut policy, "a", Some(&first.1)).is_err());
         assert!(Policy::remove(&mut policy, "c", None).is_err());
@@ -240,8 +238,8 @@ mod tests {
         });
         assert!(matches!(
             refused,
-            Some(Error::Layer(LayerError::PolicyTooLong { .. }))
+            Some(Error::Policy(PolicyError::TooLong { .. }))
         ));
-        assert!(policy.unwrap().json().len() <= MAX_POLICY_BYTES);
+        assert!(policy.unwrap().json().len() <= 20_480);
     }
 }
