@@ -88,7 +88,8 @@ impl Parser<'_> {
                 return Err(self.expected("a path of fewer steps"));
             }
             // What follows would be passed over, also where it makes the path an indefinite one.
-            if steps.last() == Some(&Step::Length) && matches!(self.cursor.peek(), Some('.' | '[')) {
+            if steps.last() == Some(&Step::Length) && matches!(self.cursor.peek(), Some('.' | '['))
+            {
                 return Err(self.expected("nothing after length()"));
             }
         }
