@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use files::{Group, OomSource};
+pub use files::{Group, Limits, OomSource};
 pub use hierarchy::{Cell, Tree};
 
 /// Where limits come from.

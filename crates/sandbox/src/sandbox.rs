@@ -12,7 +12,7 @@ use rustix::pipe::PipeFlags;
 use tokio::io::Interest;
 use tokio::sync::{oneshot, watch};
 
-use crate::cgroup::{self, Group, OomSource};
+use crate::cgroup::{self, Group, Limits, OomSource};
 use crate::connector::Connector;
 use crate::link::Link;
 use crate::process::Process;
@@ -89,6 +89,7 @@ impl Environment {
             .copied()
             .zip(listeners.into_iter().map(Into::into))
             .collect();
+        let limits = Limits::open(&paths).map_err(|err| Error::io("open its cgroup", err))?;
         let group = Group::open(paths).map_err(|err| Error::io("open its cgroup", err))?;
         let environment = Arc::new(Self {
             id,
@@ -104,6 +105,7 @@ impl Environment {
         Ok(Prepared {
             handle: Handle(environment),
             listeners,
+            limits,
         })
     }
 
@@ -250,6 +252,7 @@ impl Drop for Handle {
 pub struct Prepared {
     handle: Handle,
     listeners: Vec<(u16, TcpListener)>,
+    limits: Limits,
 }
 
 impl Prepared {
@@ -299,7 +302,8 @@ impl Prepared {
     async fn begin_enter(&self, spec: Spec) -> Result<Entering, Error> {
         let environment = &self.handle.0;
         check_names(&spec)?;
-        limit(&environment.group, &spec)?;
+        let limited = self.limits.set(spec.memory_bytes, spec.pids_max, spec.cpu);
+        limited.map_err(|err| Error::io("set the limits of the environment", err))?;
         let (sources, targets): (Vec<_>, Vec<_>) = spec
             .mounts
             .iter()
@@ -368,16 +372,6 @@ fn check_names(spec: &Spec) -> Result<(), Error> {
         Some(name) => Err(Error::Invalid(format!("{name:?} is not a host name"))),
         None => Ok(()),
     }
-}
-
-fn limit(group: &Group, spec: &Spec) -> Result<(), Error> {
-    let result = group.limit_memory(spec.memory_bytes);
-    let result = result.and_then(|()| group.limit_pids(spec.pids_max));
-    let result = result.and_then(|()| match spec.cpu {
-        Some(cpus) => group.limit_cpu(cpus),
-        None => Ok(()),
-    });
-    result.map_err(|err| Error::io("set the limits of the environment", err))
 }
 
 fn text(path: &Path) -> Result<String, Error> {

@@ -13,14 +13,23 @@ const CPU_PERIOD_US: u64 = 20_000;
 /// The kernel accepts no smaller share of a period.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
 
-/// The control files of one environment. Every call is one or two small writes or reads on a
-/// kernel file system, a few microseconds each.
+/// The control files of one environment. Those that every invocation needs stay open: finding a
+/// file takes ten times as long as reading it.
 #[derive(Debug)]
 pub struct Group {
     paths: Paths,
     freezer: Option<File>,
-    /// `memory.peak` is reset per open file, so this one stays open.
-    peak: Option<File>,
+    peak: Option<Peak>,
+    oom: Option<File>,
+}
+
+/// How the most memory used is asked for.
+#[derive(Debug)]
+enum Peak {
+    /// A file that starts anew when this is written to it. `memory.peak` does so per open file.
+    Kept(File, &'static str),
+    /// Only what is used now is known.
+    Current(File),
 }
 
 impl Group {
@@ -34,58 +43,18 @@ impl Group {
         let freezer = freezer
             .map(|path| OpenOptions::new().write(true).open(path))
             .transpose()?;
-        let peak = paths.limits_v2().and_then(|dir| {
-            let path = dir.join("memory.peak");
-            // Before Linux 6.12 it cannot be reset, before 5.19 it does not exist.
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .or_else(|_| File::open(path))
-                .ok()
-        });
+        let oom = match (paths.limits_v2(), &paths.memory) {
+            (Some(dir), _) => File::open(dir.join("memory.events")).ok(),
+            (None, Some(dir)) => File::open(dir.join("memory.oom_control")).ok(),
+            (None, None) => None,
+        };
+        let peak = paths.peak();
         Ok(Self {
             paths,
             freezer,
             peak,
+            oom,
         })
-    }
-
-    /// Limits memory, with no swap on top of it.
-    pub fn limit_memory(&self, bytes: u64) -> io::Result<()> {
-        if let Some(dir) = self.paths.limits_v2() {
-            write(&dir.join("memory.max"), bytes)?;
-            write_if_present(&dir.join("memory.swap.max"), 0)?;
-            // One process of a function without the others is of no use, and AWS ends all of them.
-            return write_if_present(&dir.join("memory.oom.group"), 1);
-        }
-        let Some(dir) = &self.paths.memory else {
-            return Ok(());
-        };
-        write(&dir.join("memory.limit_in_bytes"), bytes)?;
-        write_if_present(&dir.join("memory.memsw.limit_in_bytes"), bytes)?;
-        write_if_present(&dir.join("memory.swappiness"), 0)
-    }
-
-    /// Limits the number of processes and threads.
-    pub fn limit_pids(&self, max: u32) -> io::Result<()> {
-        match self.paths.limits_v2().or(self.paths.pids.as_deref()) {
-            Some(dir) => write(&dir.join("pids.max"), max),
-            None => Ok(()),
-        }
-    }
-
-    /// Limits CPU time to this many CPUs. Without the controller there is no limit.
-    pub fn limit_cpu(&self, cpus: f64) -> io::Result<()> {
-        let quota = cpu_quota_us(cpus);
-        if let Some(dir) = self.paths.limits_v2() {
-            return write_if_present(&dir.join("cpu.max"), format!("{quota} {CPU_PERIOD_US}"));
-        }
-        let Some(dir) = &self.paths.cpu else {
-            return Ok(());
-        };
-        write(&dir.join("cpu.cfs_period_us"), CPU_PERIOD_US)?;
-        write(&dir.join("cpu.cfs_quota_us"), quota)
     }
 
     /// Whether freezing is possible.
@@ -125,15 +94,11 @@ impl Group {
 
     /// Processes killed because memory ran out.
     pub fn oom_kills(&self) -> u64 {
-        let path = match (self.paths.limits_v2(), &self.paths.memory) {
-            (Some(dir), _) => dir.join("memory.events"),
-            (None, Some(dir)) => dir.join("memory.oom_control"),
-            (None, None) => return 0,
-        };
-        fs::read_to_string(path)
-            .ok()
-            .and_then(|text| field(&text, "oom_kill"))
-            .unwrap_or(0)
+        let mut text = [0; 512];
+        let length = self.oom.as_ref().map(|file| file.read_at(&mut text, 0));
+        let Some(Ok(length)) = length else { return 0 };
+        let text = String::from_utf8_lossy(&text[..length]);
+        field(&text, "oom_kill").unwrap_or(0)
     }
 
     /// The file whose change announces that memory ran out, and whether the change is told by
@@ -159,27 +124,129 @@ impl Group {
 
     /// The most memory used since the start or the last reset.
     pub fn memory_peak(&self) -> u64 {
-        if let Some(file) = &self.peak {
-            let mut text = [0; 32];
-            let length = file.read_at(&mut text, 0).unwrap_or(0);
-            return parse(&text[..length]);
-        }
-        let path = match (self.paths.limits_v2(), &self.paths.memory) {
-            (Some(dir), _) => dir.join("memory.current"),
-            (None, Some(dir)) => dir.join("memory.max_usage_in_bytes"),
-            (None, None) => return 0,
+        let (Some(Peak::Kept(file, _)) | Some(Peak::Current(file))) = &self.peak else {
+            return 0;
         };
-        fs::read(path).map(|text| parse(&text)).unwrap_or(0)
+        let mut text = [0; 32];
+        let length = file.read_at(&mut text, 0).unwrap_or(0);
+        parse(&text[..length])
     }
 
     /// Starts a new measurement of the peak, where the kernel can.
     pub fn reset_memory_peak(&self) {
         // On failure the peak stays that of the whole life: higher than asked for, never lower.
-        if let Some(file) = &self.peak {
-            let _ = file.write_at(b"reset", 0);
-        } else if let Some(dir) = &self.paths.memory {
-            let _ = write(&dir.join("memory.max_usage_in_bytes"), 0);
+        if let Some(Peak::Kept(file, reset)) = &self.peak {
+            let _ = file.write_at(reset.as_bytes(), 0);
         }
+    }
+}
+
+/// The files that limit an environment, opened while it waits in the pool: they are written when
+/// it gets its function, which somebody waits for.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// In the order in which they have to be written.
+    memory: Vec<Knob>,
+    pids: Option<Knob>,
+    cpu: Option<Cpu>,
+}
+
+#[derive(Debug)]
+enum Cpu {
+    V1 { period: Knob, quota: Knob },
+    V2(Knob),
+}
+
+impl Limits {
+    /// Opens the files, and sets what is the same for all functions: no swap.
+    pub fn open(paths: &Paths) -> io::Result<Self> {
+        if let Some(dir) = paths.limits_v2() {
+            Knob::set_if_present(dir, "memory.swap.max", 0)?;
+            // One process of a function without the others is of no use, and AWS ends all of them.
+            Knob::set_if_present(dir, "memory.oom.group", 1)?;
+            return Ok(Self {
+                memory: vec![Knob::open(dir, "memory.max")?],
+                pids: Some(Knob::open(dir, "pids.max")?),
+                cpu: Knob::open_if_present(dir, "cpu.max")?.map(Cpu::V2),
+            });
+        }
+        let mut limits = Self::default();
+        if let Some(dir) = &paths.memory {
+            Knob::set_if_present(dir, "memory.swappiness", 0)?;
+            limits
+                .memory
+                .push(Knob::open(dir, "memory.limit_in_bytes")?);
+            let with_swap = Knob::open_if_present(dir, "memory.memsw.limit_in_bytes")?;
+            limits.memory.extend(with_swap);
+        }
+        if let Some(dir) = &paths.pids {
+            limits.pids = Some(Knob::open(dir, "pids.max")?);
+        }
+        if let Some(dir) = &paths.cpu {
+            limits.cpu = Some(Cpu::V1 {
+                period: Knob::open(dir, "cpu.cfs_period_us")?,
+                quota: Knob::open(dir, "cpu.cfs_quota_us")?,
+            });
+        }
+        Ok(limits)
+    }
+
+    /// Limits memory in bytes, with no swap on top of it; the number of processes and threads; and CPU
+    /// time to so many CPUs. What there is no controller for is not limited.
+    pub fn set(&self, memory: u64, pids: u32, cpus: Option<f64>) -> io::Result<()> {
+        for knob in &self.memory {
+            knob.set(memory)?;
+        }
+        if let Some(knob) = &self.pids {
+            knob.set(pids)?;
+        }
+        let Some(cpus) = cpus else { return Ok(()) };
+        let limit = cpu_quota_us(cpus);
+        match &self.cpu {
+            Some(Cpu::V2(knob)) => knob.set(format!("{limit} {CPU_PERIOD_US}")),
+            Some(Cpu::V1 { period, quota }) => {
+                period.set(CPU_PERIOD_US)?;
+                quota.set(limit)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A control file, open for writing.
+#[derive(Debug)]
+struct Knob {
+    file: File,
+    path: PathBuf,
+}
+
+impl Knob {
+    fn open(dir: &Path, name: &str) -> io::Result<Self> {
+        let path = dir.join(name);
+        let file = OpenOptions::new().write(true).open(&path)?;
+        Ok(Self { file, path })
+    }
+
+    fn open_if_present(dir: &Path, name: &str) -> io::Result<Option<Self>> {
+        match Self::open(dir, name) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn set_if_present(dir: &Path, name: &str, value: u32) -> io::Result<()> {
+        match Self::open_if_present(dir, name)? {
+            Some(knob) => knob.set(value),
+            None => Ok(()),
+        }
+    }
+
+    fn set(&self, value: impl ToString) -> io::Result<()> {
+        let written = self.file.write_all_at(value.to_string().as_bytes(), 0);
+        written.map_err(|err| {
+            let message = format!("write {}: {err}", self.path.display());
+            io::Error::new(err.kind(), message)
+        })
     }
 }
 
@@ -195,6 +262,20 @@ pub enum OomSource {
 impl Paths {
     fn limits_v2(&self) -> Option<&Path> {
         self.unified.as_deref().filter(|_| self.unified_limits)
+    }
+
+    fn peak(&self) -> Option<Peak> {
+        let both = |path: &Path| OpenOptions::new().read(true).write(true).open(path).ok();
+        if let Some(dir) = self.limits_v2() {
+            // Before Linux 6.12 it cannot be reset, before 5.19 it does not exist.
+            let path = dir.join("memory.peak");
+            let kept = both(&path).or_else(|| File::open(&path).ok());
+            let current = || File::open(dir.join("memory.current")).ok();
+            let kept = kept.map(|file| Peak::Kept(file, "reset"));
+            return kept.or_else(|| current().map(Peak::Current));
+        }
+        let file = both(&self.memory.as_ref()?.join("memory.max_usage_in_bytes"))?;
+        Some(Peak::Kept(file, "0"))
     }
 }
 
@@ -214,13 +295,6 @@ fn write(path: &PathBuf, value: impl ToString) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.write_all(value.to_string().as_bytes())
         .map_err(|err| io::Error::new(err.kind(), format!("write {}: {err}", path.display())))
-}
-
-fn write_if_present(path: &PathBuf, value: impl ToString) -> io::Result<()> {
-    match write(path, value) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 fn parse(text: &[u8]) -> u64 {
@@ -245,7 +319,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn v2(dir: &Path) -> Group {
+    fn v2(dir: &Path) -> (Group, Limits) {
         for name in [
             "memory.max",
             "memory.swap.max",
@@ -268,16 +342,15 @@ mod tests {
             unified_limits: true,
             ..Paths::default()
         };
-        Group::open(paths).unwrap()
+        let limits = Limits::open(&paths).unwrap();
+        (Group::open(paths).unwrap(), limits)
     }
 
     #[test]
     fn v2_limits_go_into_the_unified_files() {
         let dir = tempfile::tempdir().unwrap();
-        let group = v2(dir.path());
-        group.limit_memory(128 << 20).unwrap();
-        group.limit_pids(1024).unwrap();
-        group.limit_cpu(0.5).unwrap();
+        let (group, limits) = v2(dir.path());
+        limits.set(128 << 20, 1024, Some(0.5)).unwrap();
         group.freeze().unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("memory.max"), "134217728");
@@ -293,7 +366,7 @@ mod tests {
     #[test]
     fn v2_measurements_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        let group = v2(dir.path());
+        let (group, _) = v2(dir.path());
         assert_eq!(group.oom_kills(), 2);
         assert_eq!(group.memory_peak(), 4096);
         assert!(group.is_frozen().unwrap());
@@ -313,11 +386,10 @@ mod tests {
             unified: Some(dir.path().into()),
             ..Paths::default()
         };
+        let limits = Limits::open(&paths).unwrap();
         let group = Group::open(paths).unwrap();
         assert!(group.can_freeze());
-        group.limit_memory(1).unwrap();
-        group.limit_pids(1).unwrap();
-        group.limit_cpu(1.0).unwrap();
+        limits.set(1, 1, Some(1.0)).unwrap();
         assert_eq!(group.memory_peak(), 0);
         assert!(!dir.path().join("memory.max").exists());
     }
@@ -327,6 +399,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for name in [
             "memory.limit_in_bytes",
+            "memory.swappiness",
             "cpu.cfs_period_us",
             "cpu.cfs_quota_us",
             "pids.max",
@@ -345,13 +418,17 @@ mod tests {
             cpu: here,
             ..Paths::default()
         };
+        fs::write(dir.path().join("memory.max_usage_in_bytes"), "8192\n").unwrap();
+        let limits = Limits::open(&paths).unwrap();
         let group = Group::open(paths).unwrap();
-        group.limit_memory(1 << 20).unwrap();
-        group.limit_cpu(2.0).unwrap();
+        limits.set(1 << 20, 7, Some(2.0)).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("memory.limit_in_bytes"), "1048576");
+        assert_eq!(read("memory.swappiness"), "0");
+        assert_eq!(read("pids.max"), "7");
         assert_eq!(read("cpu.cfs_quota_us"), "40000");
         assert_eq!(group.oom_kills(), 1);
+        assert_eq!(group.memory_peak(), 8192);
         assert!(!group.can_freeze());
     }
 
