@@ -23,12 +23,7 @@ pub fn filter() -> Filter {
 }
 
 /// What a process needs beyond the filter to become another one, until it has.
-const FOR_THAWS: [i64; 4] = [
-    libc::SYS_clone3,
-    libc::SYS_process_madvise,
-    libc::SYS_setns,
-    libc::SYS_unshare,
-];
+const FOR_THAWS: [i64; 3] = [libc::SYS_clone3, libc::SYS_setns, libc::SYS_unshare];
 
 /// The filter, but for what a thaw needs. Together with [`late`] it is the whole filter: the kernel
 /// asks both, and the stricter answer counts. Installing takes as long as the filter is large,

@@ -158,7 +158,10 @@ fn stop(pid: i32, timeout: Duration) -> Result<Tracee> {
         let tracee = Tracee::seize(pid, timeout)?;
         last = census::pending(&tracee, 0)?;
         if last == Pending::None {
-            return Ok(tracee);
+            if !census::being_thawed(&tracee)? {
+                return Ok(tracee);
+            }
+            last = Pending::Deliverable;
         }
         drop(tracee);
         std::thread::sleep(Duration::from_millis(1 << attempt));

@@ -6,6 +6,7 @@
 //! playing it gives up its own memory for the image's; nothing traces it. The tape is the same for
 //! all clones of an image.
 
+mod compact;
 mod enter;
 #[doc(hidden)]
 pub mod example;
@@ -18,6 +19,7 @@ pub mod slot;
 mod tape;
 mod working_set;
 
+pub use compact::compact;
 pub use enter::{EnterError, enter, rehearse};
 pub use freeze::{FreezeError, FreezeOptions, FreezeStats, Frozen, freeze};
 pub use host::host;

@@ -16,12 +16,12 @@
 //!    From here on the tape can do little that the function could not.
 //! 3. Objects and memory, then the kernel's record of the layout, which refuses a program whose
 //!    predecessor is still mapped.
-//! 4. A thread that makes the pages that will be written anyway, while the others go on.
-//! 5. Signal actions, descriptors, epoll watches (which need the descriptors).
-//! 6. Threads; each gives up the capability and waits. Timers (which may name threads).
-//! 7. Once all threads have arrived: the filter, for all of them. Only then code of the image may
+//! 4. Signal actions, descriptors, epoll watches (which need the descriptors).
+//! 5. Threads; each gives up the capability and waits. One more makes the pages that will be written
+//!    anyway, while the others go on. Timers (which may name threads).
+//! 6. Once all threads have arrived: the filter, for all of them. Only then code of the image may
 //!    run: until then it could change the tape and with it what a privileged thread does.
-//! 8. Release the threads, reseed random number generators, and go on.
+//! 7. Release the threads, reseed random number generators, and go on.
 
 mod blob;
 mod descriptors;
@@ -189,9 +189,6 @@ pub fn compile(image: &Image, options: &CompileOptions<'_>) -> Result<Tape, Tape
     compiler.finish()
 }
 
-/// A handle of the process to itself. Above the report, so that both are closed at once.
-const OWN: i32 = crate::enter::REPORT + 1;
-
 /// How many phases can be timed.
 const MAX_STAMPS: usize = 32;
 
@@ -220,17 +217,16 @@ impl Compiler<'_> {
         self.stamp("map memory")?;
         self.place_special()?;
         self.set_layout()?;
-        let mut gate = self.make_gate()?;
-        self.populate(&mut gate)?;
         self.stamp("layout")?;
         self.set_signal_actions();
         self.stamp("signals")?;
         self.open_descriptors()?;
         self.stamp("descriptors")?;
-        self.start_threads(&gate)?;
+        let preparations = self.preparations();
+        let gate = self.make_gate(usize::from(!preparations.is_empty()))?;
+        self.start_threads(&gate, &preparations)?;
         self.create_timers()?;
         self.stamp("threads")?;
-        self.make_readable();
         self.go_on(&gate)
     }
 
@@ -319,9 +315,7 @@ impl Compiler<'_> {
             Expect::Is(0),
         );
         self.give_up_rights();
-        let own = u64::from(OWN.cast_unsigned());
-        self.tape
-            .call(libc::SYS_close_range, &[report, own, 0], Expect::Is(0));
+        self.tape.call(libc::SYS_close, &[report], Expect::Is(0));
         self.tape.main.step(Step::Release { word: gate.open });
         let stack = self.image.threads[0]
             .registers

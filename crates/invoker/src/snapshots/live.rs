@@ -340,6 +340,7 @@ impl LiveImage {
             if !known && live.working_set().is_some() {
                 live.compile_plain(snapshots.metrics())?;
             }
+            live.compact();
             Ok(())
         });
         compiled.await.map_err(io::Error::other)?
@@ -368,6 +369,18 @@ impl LiveImage {
             && let Err(err) = self.compile_plain(metrics)
         {
             tracing::warn!(error = %err, "cannot compile an image with its working set");
+        }
+        self.compact();
+    }
+
+    /// Puts the pages into larger pieces of memory. Not before it has been recorded what an answer
+    /// needs: each piece counts as needed as a whole.
+    fn compact(&self) {
+        if !self.is_complete() || self.working_set().is_none() || !self.header.shares_memory {
+            return;
+        }
+        if let Err(err) = snapshot::compact(self.pages(), self.bytes()) {
+            tracing::warn!(error = %err, "cannot move an image into huge pages");
         }
     }
 

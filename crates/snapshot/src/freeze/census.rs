@@ -1,11 +1,16 @@
 //! What must not be there: other processes, foreign namespaces, signals on their way.
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
 use super::error::{FreezeError, Result, unsupported};
 use super::proc::{self, Status};
+use super::registers::RIP;
 use super::tracee::Tracee;
+
+/// What `/proc/PID/maps` calls a tape.
+const TAPE_MAPPED: &str = "/memfd:firn-tape";
 
 /// Before anything is stopped.
 pub fn refuse_before(pid: i32, beside: &[i32]) -> Result<()> {
@@ -182,4 +187,24 @@ pub fn pending(tracee: &Tracee, except: u64) -> Result<Pending> {
         }
     }
     Ok(found)
+}
+
+/// Whether a thread still plays the tape that the process was thawed by: it would end there, in
+/// memory that no image contains.
+pub fn being_thawed(tracee: &Tracee) -> Result<bool> {
+    let maps = proc::read(tracee.pid, "maps")?;
+    let tapes: Vec<Range<u64>> = maps.split(|byte| *byte == b'\n').filter_map(tape).collect();
+    let at = tracee.threads.iter().map(|thread| thread.registers[RIP]);
+    Ok(at
+        .into_iter()
+        .any(|at| tapes.iter().any(|tape| tape.contains(&at))))
+}
+
+/// The addresses of a line of `/proc/PID/maps`, if they show a tape.
+fn tape(line: &[u8]) -> Option<Range<u64>> {
+    let line = std::str::from_utf8(line).ok()?;
+    line.contains(TAPE_MAPPED).then_some(())?;
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    let address = |text| u64::from_str_radix(text, 16).ok();
+    Some(address(start)?..address(end)?)
 }

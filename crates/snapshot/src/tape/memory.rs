@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::objects::number;
-use super::threads::Gate;
 use super::writer::Expect;
-use super::{Compiler, Memory, OWN, TapeError, sys};
+use super::{Compiler, Memory, TapeError};
 use crate::{Backing, Mapping, PAGE, Segment, WorkingSet, slot};
 
 /// Files open at a time.
@@ -16,7 +15,6 @@ const VECTORS: usize = 1024;
 const READ_MAX: u64 = 1 << 30;
 
 const PROT_WRITE: u64 = 2;
-const CLOEXEC: u64 = libc::O_CLOEXEC as u64;
 
 /// A piece of a mapping that is to be read into place.
 struct Read {
@@ -393,62 +391,21 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Makes pages that the clone is known to write: one call instead of a fault for each, by
-    /// another thread.
-    pub(super) fn populate(&mut self, gate: &mut Gate) -> Result<(), TapeError> {
+    /// What is to be made ready of what the clone is known to write, with the advice that does it; if
+    /// nobody waits for the clone, also of what it will read. That takes longer than the faults.
+    pub(super) fn preparations(&self) -> Vec<((u64, u64), libc::c_int)> {
         let Some(working_set) = self.options.working_set else {
-            return Ok(());
+            return Vec::new();
         };
-        let ranges = self.writable(&working_set.written);
-        if ranges.is_empty() {
-            return Ok(());
+        let written = self.writable(&working_set.written).into_iter();
+        let mut ranges: Vec<_> = written
+            .map(|range| (range, libc::MADV_POPULATE_WRITE))
+            .collect();
+        if self.options.unhurried {
+            let read = self.readable(working_set).into_iter();
+            ranges.extend(read.map(|range| (range, libc::MADV_POPULATE_READ)));
         }
-        self.tape.about("prepare pages");
-        let advice = u64::from(libc::MADV_POPULATE_WRITE.cast_unsigned());
-        if !*sys::MANY_ADVICES {
-            for (start, len) in ranges {
-                self.tape
-                    .call(libc::SYS_madvise, &[start, len, advice], Expect::Anything);
-            }
-            return Ok(());
-        }
-        let pid = u64::from(self.image.pid.cast_unsigned());
-        let fresh = self.table.open()?;
-        self.tape
-            .call(libc::SYS_pidfd_open, &[pid, 0], Expect::Is(number(fresh)));
-        // Where it is in nobody's way: descriptors are made while the other thread uses it.
-        let own = number(OWN);
-        self.tape.call(
-            libc::SYS_dup3,
-            &[number(fresh), own, CLOEXEC],
-            Expect::Is(own),
-        );
-        self.close(fresh);
-        self.start_helper(gate, |compiler, stream| {
-            for ranges in ranges.chunks(VECTORS) {
-                let vectors: Vec<u64> = ranges
-                    .iter()
-                    .flat_map(|(start, len)| [*start, *len])
-                    .collect();
-                let vectors = compiler.tape.words(&vectors);
-                let args = [own, vectors, ranges.len() as u64, advice, 0];
-                stream.call(libc::SYS_process_madvise, &args, Expect::Anything);
-            }
-        })
-    }
-
-    /// Makes what the clone is known to read, if nobody waits for it.
-    pub(super) fn make_readable(&mut self) {
-        let Some(working_set) = self.options.working_set.filter(|_| self.options.unhurried) else {
-            return;
-        };
-        self.tape.about("prepare pages");
-        // The first range that cannot be populated would end a call for all of them.
-        let advice = u64::from(libc::MADV_POPULATE_READ.cast_unsigned());
-        for (start, len) in self.readable(working_set) {
-            self.tape
-                .call(libc::SYS_madvise, &[start, len, advice], Expect::Anything);
-        }
+        ranges
     }
 
     /// Where the image's memory shows what a stored working set says is read, of the page file and

@@ -36,36 +36,6 @@ fn memfd(flags: libc::c_uint) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether a process may give advice about all of its own memory in one call (Linux 6.13).
-pub static MANY_ADVICES: LazyLock<bool> = LazyLock::new(|| {
-    // SAFETY: the call takes numbers only.
-    let own = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
-    let Ok(own) = i32::try_from(own) else {
-        return false;
-    };
-    if own < 0 {
-        return false;
-    }
-    // A page of this process that may be written, namely one of the heap.
-    let mut page = vec![0_u8; 8192];
-    let at = page.as_mut_ptr().addr().next_multiple_of(4096);
-    let vector = [at, 4096_usize];
-    // SAFETY: populating changes no content.
-    let advised = unsafe {
-        libc::syscall(
-            libc::SYS_process_madvise,
-            own,
-            vector.as_ptr(),
-            1,
-            libc::MADV_POPULATE_WRITE,
-            0,
-        )
-    };
-    // SAFETY: opened above, and not used again.
-    unsafe { libc::close(own) };
-    advised == 4096
-});
-
 /// Whether a timer's id can be chosen (Linux 6.15).
 pub static TIMER_IDS: LazyLock<bool> = LazyLock::new(|| {
     const PR_TIMER_CREATE_RESTORE_IDS: libc::c_int = 77;

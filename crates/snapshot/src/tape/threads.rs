@@ -56,11 +56,12 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn make_gate(&mut self) -> Result<Gate, TapeError> {
+    /// `helpers`: how many threads there will be that the image knows nothing of.
+    pub(super) fn make_gate(&mut self, helpers: usize) -> Result<Gate, TapeError> {
         let (main, others) = self.main_and_others()?;
         Ok(Gate {
             arrived: self.tape.word(0)?,
-            threads: u32::try_from(others.len()).map_err(|_| TapeError::TooLarge)?,
+            threads: u32::try_from(others.len() + helpers).map_err(|_| TapeError::TooLarge)?,
             open: self.tape.word(0)?,
             frame: self.frame(main)?,
         })
@@ -74,7 +75,11 @@ impl Compiler<'_> {
         threads.ok_or(TapeError::Image("no threads"))
     }
 
-    pub(super) fn start_threads(&mut self, gate: &Gate) -> Result<(), TapeError> {
+    pub(super) fn start_threads(
+        &mut self,
+        gate: &Gate,
+        preparations: &[((u64, u64), libc::c_int)],
+    ) -> Result<(), TapeError> {
         let (main, others) = self.main_and_others()?;
         self.tape.about("set the main thread up");
         let mut stream = std::mem::take(&mut self.tape.main);
@@ -86,36 +91,55 @@ impl Compiler<'_> {
         self.set_up_thread(&mut stream, main)?;
         self.tape.main = stream;
         self.register_membarrier();
+        // A batch thread that wakes takes the processor from nobody: what the main thread does next
+        // is waited for, and most of the others only go to sleep again. They inherit it.
+        let parameter = self.tape.words(&[0]);
+        let policy = |policy| [0, number(policy), parameter];
+        let (batch, normal) = (policy(libc::SCHED_BATCH), policy(libc::SCHED_OTHER));
+        let set = libc::SYS_sched_setscheduler;
+        self.tape.call(set, &batch, Expect::Anything);
         for thread in others {
-            self.start_thread(thread, gate)?;
+            self.start_thread(thread, gate, &normal)?;
         }
+        if !preparations.is_empty() {
+            self.start_helper(gate, preparations)?;
+        }
+        self.tape.call(set, &normal, Expect::Anything);
         Ok(())
     }
 
-    /// A thread that prepares pages while the main one goes on, and ends. It has arrived when it is
-    /// done, so that nothing of it is left when the image's code runs.
+    /// A thread that prepares pages by such advice, and ends. Nobody waits for that, unless there is
+    /// time: it has no more rights than code of the image has, and like the other threads it has
+    /// arrived once it has given them up. It comes last, because it would keep a processor from them.
     pub(super) fn start_helper(
         &mut self,
-        gate: &mut Gate,
-        advice: impl FnOnce(&mut Self, &mut Stream),
+        gate: &Gate,
+        preparations: &[((u64, u64), libc::c_int)],
     ) -> Result<(), TapeError> {
         // The highest that any kernel has and the image has not: low ones belong to other processes.
         let taken = |id: &i32| self.image.threads.iter().any(|thread| thread.tid == *id);
         let id = (2..32_768).rev().find(|id| !taken(id));
         let id = id.ok_or(TapeError::TooLarge)?;
-        let all = gate.threads.checked_add(1).ok_or(TapeError::TooLarge)?;
-        gate.threads = all;
         self.tape.about("prepare pages");
         let mut stream = Stream::default();
         if self.options.confinement.is_some() {
             let (header, none) = capabilities(&mut self.tape, 0);
             stream.call(libc::SYS_capset, &[header, none], Expect::Is(0));
         }
-        advice(self, &mut stream);
-        stream.step(Step::Arrive {
+        let arrive = Step::Arrive {
             word: gate.arrived,
-            all,
-        });
+            all: gate.threads,
+        };
+        if !self.options.unhurried {
+            stream.step(arrive);
+        }
+        for ((start, len), advice) in preparations {
+            let args = [*start, *len, number(*advice)];
+            stream.call(libc::SYS_madvise, &args, Expect::Anything);
+        }
+        if self.options.unhurried {
+            stream.step(arrive);
+        }
         stream.call(libc::SYS_exit, &[0], Expect::Anything);
         self.clone_thread(stream, id, 0, None)
     }
@@ -132,7 +156,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn start_thread(&mut self, thread: &Thread, gate: &Gate) -> Result<(), TapeError> {
+    fn start_thread(
+        &mut self,
+        thread: &Thread,
+        gate: &Gate,
+        policy: &[u64; 3],
+    ) -> Result<(), TapeError> {
         let text = format!("start thread {}", thread.tid);
         self.tape.about(&text);
         let text = (self.tape.text(text.as_bytes()), text.len() as u64);
@@ -148,6 +177,8 @@ impl Compiler<'_> {
             all: gate.threads,
         });
         stream.step(Step::Wait { word: gate.open });
+        let set = libc::SYS_sched_setscheduler;
+        stream.call(set, policy, Expect::Anything);
         let frame = self.frame(thread)?;
         stream.step(Step::Return { frame });
         let local = register(thread, FS_BASE)?;

@@ -518,13 +518,16 @@ pub fn a_hundred_clones_leave_nothing() -> Result<()> {
 
 /// What an earlier clone touched is there when the next one begins, and nothing else has changed.
 pub fn pages_are_prepared() -> Result<()> {
-    let setup = "import os, resource\n\
+    let setup = "import os, resource, time\n\
                  data = [{'n': i} for i in range(20000)]\n\
                  def work():\n \
                  faults = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt\n \
                  for d in data[::100]: d['m'] = str(d['n'])\n \
                  return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - faults\n\
-                 def things(): return len(os.listdir('/proc/self/task')), \
+                 def threads(): return len(os.listdir('/proc/self/task'))\n\
+                 def alone():\n \
+                 while threads() > 1: time.sleep(0.001)\n\
+                 def things(): return threads(), \
                  sorted(os.listdir('/proc/self/fd'), key=int)";
     let program = python(setup)?;
     let clone = |working_set, unhurried| -> Result<(Cage, Peer)> {
@@ -548,6 +551,10 @@ pub fn pages_are_prepared() -> Result<()> {
     for unhurried in [false, true] {
         for _ in 0..20 {
             let (_cage, mut peer) = clone(Some(&set), unhurried)?;
+            if !unhurried {
+                // Pages are prepared while the image's code runs.
+                expect(&mut peer, "alone()", "None")?;
+            }
             expect(&mut peer, "things()", &things)?;
             let faults: u64 = peer.ask("work()")?.parse()?;
             ensure!(

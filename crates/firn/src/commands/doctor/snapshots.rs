@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sandbox::{Check, Status};
 
-/// `process_madvise` with `MADV_POPULATE_WRITE`, time namespaces and chosen process ids.
+/// `MADV_POPULATE_WRITE`, time namespaces and chosen process ids.
 const KERNEL: (u32, u32) = (5, 14);
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_CHECKPOINT_RESTORE: u32 = 40;
