@@ -97,8 +97,16 @@ class RuntimeApi {
     this.host = address.slice(0, colon).replace(/^\[|\]$/g, '');
     this.port = Number(address.slice(colon + 1));
     this.common = `Host: ${address}\r\nUser-Agent: aws-lambda-nodejs/${process.version}-firn\r\n`;
-    this.nextRequest = `GET ${API}/invocation/next HTTP/1.1\r\n${this.common}\r\n`;
+    this.nextRequest = this.getRequest('/invocation/next');
     this.connection = null;
+  }
+
+  getRequest(path) {
+    return `GET ${API}${path} HTTP/1.1\r\n${this.common}\r\n`;
+  }
+
+  responsePath(id) {
+    return `/invocation/${encodeURIComponent(id)}/response`;
   }
 
   /** Calls back with (error, headers, body). */
@@ -112,18 +120,13 @@ class RuntimeApi {
     this.send(this.nextRequest, answered, true);
   }
 
-  /** Answered in each environment that is made from a snapshot. */
-  restoreNext(callback) {
-    this.get('/restore/next', callback, true);
-  }
-
   /** Calls back with (error, status, headers, body). `waits`: the answer may be long in coming. */
   get(path, callback, waits = false) {
-    this.send(`GET ${API}${path} HTTP/1.1\r\n${this.common}\r\n`, callback, waits);
+    this.send(this.getRequest(path), callback, waits);
   }
 
   postResponse(id, body, callback) {
-    this.post(`/invocation/${encodeURIComponent(id)}/response`, '', body, callback);
+    this.post(this.responsePath(id), '', body, callback);
   }
 
   postError(id, body, xrayCause, callback) {
@@ -173,7 +176,7 @@ class RuntimeApi {
   openStream(id, callback) {
     const connection = this.free();
     connection.exchange(null, callback);
-    const head = `POST ${API}/invocation/${encodeURIComponent(id)}/response HTTP/1.1\r\n${this.common}`;
+    const head = `POST ${API}${this.responsePath(id)} HTTP/1.1\r\n${this.common}`;
     return { socket: connection.socket, head };
   }
 }

@@ -20,11 +20,12 @@ log.patchConsole(modern);
 const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
 const snapStart = process.env.AWS_LAMBDA_INITIALIZATION_TYPE === 'snap-start';
 // Before the function: what it keeps of Math must be good in every environment.
-const takeSnapshot = snapStart ? require('./snapshot.js').takeSnapshot : () => {};
+const snapshot = snapStart ? require('./snapshot.js') : { compileAhead() {}, takeSnapshot() {} };
+snapshot.compileAhead(true);
 const load = () => loadHandler(process.env.LAMBDA_TASK_ROOT || process.cwd(), process.env._HANDLER, modern);
 
 if (modern) {
-  require('./loop.js').run(api, load, handlerMetadata, takeSnapshot);
+  require('./loop.js').run(api, load, handlerMetadata, snapshot.takeSnapshot);
 } else {
-  require('./loop-with-callbacks.js').run(api, load, handlerMetadata, takeSnapshot);
+  require('./loop-with-callbacks.js').run(api, load, handlerMetadata, snapshot.takeSnapshot);
 }

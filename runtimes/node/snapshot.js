@@ -5,6 +5,7 @@
 //
 // To the loop that serves events nothing of this is visible: it asks for the next event and gets one.
 
+const v8 = require('v8');
 const errors = require('./errors.js');
 const random = require('./random.js');
 const { logError } = require('./log.js');
@@ -15,76 +16,87 @@ const WARM_ROUNDS = 50;
 const BEFORE_FAILED_EXIT = 64;
 const AFTER_FAILED_EXIT = 65;
 
+/** Whether code is compiled as it is loaded, and kept. Else V8 compiles a function when it is first called, which
+ * every environment would do for what only an event calls, and forgets it when it is not called for a while. */
+function compileAhead(ahead) {
+  for (const flag of ['lazy', 'flush-bytecode']) v8.setFlagsFromString(`--${ahead ? 'no-' : ''}${flag}`);
+}
+
 /** Puts the snapshot in front of the first event. `target.handler` is what the loop calls for an event; `forget` makes
  * it forget the last invocation. */
 function takeSnapshot(api, target, streaming, forget) {
   const { handler } = target;
+  const { next, nextRequest, responsePath } = api;
   let rounds = streaming ? 0 : WARM_ROUNDS;
 
   const prime = (callback) => {
-    api.get('/firn/priming/next', deliver(callback, () => freeze(api, forget, callback)));
+    api.get('/firn/priming/next', (err, status, headers, body) => {
+      // None is left, or the server does not know of such events.
+      if (!err && status !== 200) freeze(api, forget, () => ((api.next = next), api.next(callback)));
+      else callback(err, headers, body);
+    });
   };
-  const stopWarming = () => {
+  const stopWarming = (callback) => {
     target.handler = handler;
-    delete api.postResponse;
-    api.next = prime;
+    Object.assign(api, { next: prime, nextRequest, responsePath });
+    prime(callback);
   };
   const warm = (callback) => {
-    if (rounds-- > 0) {
-      api.get('/firn/warm', deliver(callback, () => (stopWarming(), prime(callback))));
-    } else {
-      stopWarming();
-      prime(callback);
-    }
+    if (rounds-- === 0) stopWarming(callback);
+    else next.call(api, (err, ...event) => (err ? stopWarming(callback) : callback(null, ...event)));
   };
   // These events are not for the function to see, and their answers are nobody's.
   target.handler = streaming ? handler : async (event) => event;
-  api.postResponse = (_id, body, callback) => api.post('/firn/warm', '', body, callback);
+  api.nextRequest = api.getRequest('/firn/warm');
+  api.responsePath = () => '/firn/warm';
   api.next = warm;
 }
 
-/** Hands an event on; `otherwise` if there is none, or the server does not know of such events. */
-function deliver(callback, otherwise) {
-  return (err, status, headers, body) => {
-    if (!err && status !== 200) otherwise();
-    else callback(err, headers, body);
-  };
-}
-
+/** Calls back in every environment that is made from the snapshot. */
 async function freeze(api, forget, callback) {
   forget();
+  const progress = { restored: false };
   try {
     // The last registered is the first to run.
     while (registered.before.length > 0) await registered.before.pop()();
-    // Run once ahead, so that it is compiled in the snapshot. Garbage is not collected: that makes the snapshot smaller,
-    // but what each environment writes larger.
-    random.prepare();
-    random.renew();
-    random.prepare();
-    await restored(api);
+    // Garbage is not collected: that makes the snapshot smaller, but what each environment writes larger.
+    await rehearse(api);
+    compileAhead(false);
+    await comeBack(api, '/restore/next', registered.after, progress);
   } catch (err) {
+    if (progress.restored) {
+      return fail(err, AFTER_FAILED_EXIT, (body, exit) => api.postRestoreError(body, 'Runtime.AfterRestoreError', exit));
+    }
     return fail(err, BEFORE_FAILED_EXIT, (body, exit) => api.postInitError(body, 'Runtime.BeforeSnapshotError', exit));
   }
-  try {
-    random.renew();
-    for (const hook of registered.after) await hook();
-  } catch (err) {
-    return fail(err, AFTER_FAILED_EXIT, (body, exit) => api.postRestoreError(body, 'Runtime.AfterRestoreError', exit));
-  }
-  // What this object was given hides the client's own.
-  delete api.next;
-  api.next(callback);
+  callback();
 }
 
-/** Settles in each environment that is made from the snapshot. */
-function restored(api) {
-  return new Promise((resolve, reject) => {
-    api.restoreNext((err, status) => {
-      if (!err && status !== 200) err = new errors.PlatformError(`Failed to get restore/next, error ${status}`);
+/** Goes the way that every environment goes between its restore and its first event, so that it is compiled in the
+ * snapshot. */
+async function rehearse(api) {
+  try {
+    for (let round = 0; round < WARM_ROUNDS; round++) await comeBack(api, '/firn/warm', [], {});
+  } catch (err) {
+    // The server does not know of it.
+    if (!(err instanceof errors.PlatformError)) throw err;
+  }
+}
+
+/** The request at `path` is answered in each environment that is made from the snapshot. */
+async function comeBack(api, path, hooks, progress) {
+  random.prepare();
+  await new Promise((resolve, reject) => {
+    const answered = (err, status) => {
+      if (!err && status !== 200) err = new errors.PlatformError(`Failed to get ${path}, error ${status}`);
       if (err) reject(err);
       else resolve();
-    });
+    };
+    api.get(path, answered, true);
   });
+  progress.restored = true;
+  random.renew();
+  for (const hook of hooks) await hook();
 }
 
 function fail(err, exitCode, post) {
@@ -92,4 +104,4 @@ function fail(err, exitCode, post) {
   post(errors.stringify(errors.toResponse(err)), () => process.exit(exitCode));
 }
 
-module.exports = { takeSnapshot };
+module.exports = { compileAhead, takeSnapshot };

@@ -26,6 +26,8 @@ def take(api, handler):
             # The last registered is the first to run.
             func, args, kwargs = before.pop()
             func(*args, **kwargs)
+        for _ in range(WARM_ROUNDS):
+            _renew_randomness()
         # A collection writes to every object that it looks at, which would end the sharing of their pages between
         # environments. It does not look at frozen ones.
         gc.collect()
