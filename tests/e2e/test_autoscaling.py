@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 
 import pytest
@@ -76,7 +77,14 @@ def test_a_function_that_does_not_exist_is_no_target(scaling):
 
 
 @pytest.mark.timeout(200)
-def test_a_scheduled_action_provisions_environments(scaling, functions, resource):
+def test_a_scheduled_action_provisions_environments(scaling, functions, resource, server):
+    # Scaling is done by a role of the account itself, which no policy need name: also not once the server has to look
+    # at policies because one of them denies something.
+    others = server.client("lambda", account="777788889999")
+    denied = create(others, "denied", python("def handler(event, context): return 1"))["FunctionArn"]
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "lambda:InvokeFunction", "Resource": denied}
+    others.put_resource_policy(ResourceArn=denied,
+                               Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
     scaling.register_scalable_target(**resource, MinCapacity=0, MaxCapacity=5)
     due = datetime.datetime.now(UTC) + datetime.timedelta(seconds=2)
     scaling.put_scheduled_action(**resource, ScheduledActionName="now", Schedule=f"at({due:%Y-%m-%dT%H:%M:%S})",

@@ -154,14 +154,14 @@ impl TargetId {
         self.region().map_or("aws", |region| region.partition())
     }
 
-    /// On whose behalf other services are called.
+    /// On whose behalf other services are called: a role of the target's own account.
     pub(crate) fn caller(&self, role_arn: &str) -> Result<Caller, Error> {
         Ok(Caller {
             account: self.account,
             region: self.region()?,
             principal: Principal {
                 arn: role_arn.to_owned(),
-                kind: PrincipalKind::Service,
+                kind: PrincipalKind::AssumedRole,
             },
             access_key: None,
             request_id: Uuid::new_v4().to_string(),
