@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// Records that the pages are spread over, so that they are fetched and decoded side by side.
 const PARTS: usize = 4;
 /// Most bytes of all of them.
-const MOST: u64 = 24 << 20;
+const MOST: u64 = 48 << 20;
 const MAX_RANGES: usize = 1 << 16;
 const FINGERPRINT: usize = 32;
 /// Fingerprint, number of ranges.
