@@ -35,6 +35,8 @@ COMMON = {
     # So that only the machine's memory limits how many environments there are.
     "invoker.memory_budget_mb": 4_000_000,
     "invoker.queue_wait_s": 600,
+    # A soak starts more than the thousand in ten seconds that a function has by default.
+    "invoker.environments_per_10_s": 0,
     "invoker.freeze_grace_ms": 10,
 }
 COLD = {**COMMON, "snapstart.mode": "aws", "snapstart.parked_per_function": 0}
