@@ -1,8 +1,8 @@
 //! A page file in large pieces of memory.
 //!
 //! A fault on a file maps the pages around it as well, one by one, and a process that ends gives them
-//! back one by one. Where the file lies in huge pages both are done for many at a time: a fault costs a
-//! fifth, the end of a process a tenth. The kernel has no such pages for memory files unless an
+//! back one by one. Where the file lies in huge pages both are done for many at a time: to read a byte
+//! of every 64 KiB of 31 MiB took 3.6 µs each and 0.2 µs, to unmap them more than 1 ms and 0.2 ms. The kernel has no such pages for memory files unless an
 //! administrator wants them everywhere, but makes them when asked for (`MADV_COLLAPSE`, Linux 6.1).
 
 use std::io;

@@ -161,7 +161,7 @@ fn stop(pid: i32, timeout: Duration) -> Result<Tracee> {
             if !census::being_thawed(&tracee)? {
                 return Ok(tracee);
             }
-            last = Pending::Deliverable;
+            last = Pending::Blocked("it is not done with being thawed".to_owned());
         }
         drop(tracee);
         std::thread::sleep(Duration::from_millis(1 << attempt));
