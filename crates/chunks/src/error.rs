@@ -43,6 +43,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what is stored is at fault. Else another try may succeed.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Missing { .. })
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io {
             action,

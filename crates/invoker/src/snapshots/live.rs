@@ -97,6 +97,17 @@ pub(crate) enum LiveError {
     Pages(#[source] chunks::Error),
 }
 
+impl LiveError {
+    /// Whether what is stored is at fault, so that it has to be made anew.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Pages(err) => err.is_damage(),
+            Self::Compile(_) => true,
+            Self::Memory(_) => false,
+        }
+    }
+}
+
 /// What brings the pages of an image.
 pub(crate) struct Filling {
     pub fill: Arc<Fill>,

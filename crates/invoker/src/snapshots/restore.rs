@@ -299,8 +299,9 @@ impl Snapshots {
         });
     }
 
-    /// An image turned out to be incomplete: nobody is thawed from it any more.
-    fn lost_image(
+    /// Pages of an image cannot be had: nobody is thawed from it any more. One that is damaged is
+    /// deleted; where the store is out of reach, the next start opens it again.
+    pub(crate) fn lost_image(
         self: &Arc<Self>,
         revision: &Arc<Revision>,
         live: &Arc<LiveImage>,
@@ -309,12 +310,18 @@ impl Snapshots {
         if revision.drop_live(Some(live)).is_none() {
             return;
         }
+        let damaged = err.is_damage();
         tracing::warn!(
             function = %revision.key,
             error = err as &dyn std::error::Error,
-            "a snapshot cannot be read and is made anew",
+            damaged,
+            "a snapshot cannot be read",
         );
-        self.discard_in_background(revision, "pages");
+        if damaged {
+            self.discard_in_background(revision, "pages");
+        } else {
+            self.metrics.count_because("images_dropped", "store");
+        }
     }
 
     fn fell_back(
@@ -331,11 +338,7 @@ impl Snapshots {
         self.metrics.count_because("cold_fallbacks", error.reason());
         revision.cold.fetch_add(1, Ordering::Relaxed);
         match error {
-            ThawError::Image(LiveError::Pages(_)) | ThawError::LostMemory => {
-                if revision.drop_live(Some(live)).is_some() {
-                    self.discard_in_background(revision, "pages");
-                }
-            }
+            ThawError::Image(err @ LiveError::Pages(_)) => self.lost_image(revision, live, err),
             ThawError::Environment(_) => {}
             ThawError::Engine(reason) if reason.contains(CHANGED) => {
                 if revision.drop_live(Some(live)).is_some() {
@@ -443,11 +446,10 @@ enum Unusable {
 
 impl From<chunks::Error> for Unusable {
     fn from(err: chunks::Error) -> Self {
-        match err {
-            chunks::Error::Corrupt { .. } | chunks::Error::Missing { .. } => {
-                Self::Damaged(err.to_string())
-            }
-            err => Self::Store(err),
+        if err.is_damage() {
+            Self::Damaged(err.to_string())
+        } else {
+            Self::Store(err)
         }
     }
 }

@@ -17,13 +17,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use crate::snapshots::{LiveImage, Phase, Snapshots};
+use crate::snapshots::{LiveError, LiveImage, Phase, Revision, Snapshots};
 
 const SIGKILL: i32 = 9;
 
 /// Serves the page faults of one clone.
 pub(super) struct Paging {
     pub snapshots: Arc<Snapshots>,
+    pub revision: Arc<Revision>,
     pub live: Arc<LiveImage>,
     pub fill: Arc<Fill>,
     pub process: Arc<Process>,
@@ -38,15 +39,32 @@ pub(super) fn handover() -> io::Result<(UnixStream, OwnedFd)> {
     Ok((UnixStream::from_std(ours)?, theirs.into()))
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Why pages are not served any more.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot serve page faults")]
+    Io(#[from] io::Error),
+    #[error("a page cannot be had")]
+    Page(#[from] chunks::Error),
+    #[error("a task ended before it served a page")]
+    Task(#[from] tokio::task::JoinError),
+}
 
 impl Paging {
     /// Serves until the clone has ended. A page that cannot be had ends it: it never runs with
     /// wrong memory.
     pub async fn serve(self, socket: UnixStream) {
         if let Err(err) = self.run(socket).await {
+            tracing::warn!(
+                error = &err as &dyn std::error::Error,
+                "an environment lost its memory and is ended",
+            );
+            // First of all, so that whoever starts another one instead does not use it again.
+            if let Failure::Page(err) = err {
+                let (snapshots, revision) = (&self.snapshots, &self.revision);
+                snapshots.lost_image(revision, &self.live, &LiveError::Pages(err));
+            }
             self.failed.store(true, Ordering::Release);
-            tracing::warn!(error = &*err, "an environment lost its memory and is ended");
             if let Err(err) = self.process.signal(SIGKILL) {
                 tracing::error!(error = %err, "cannot end an environment without memory");
             }

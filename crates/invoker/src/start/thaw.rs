@@ -174,6 +174,7 @@ impl Raised {
             drop(theirs);
             let paging = Paging {
                 snapshots: Arc::clone(&snapshots),
+                revision: Arc::clone(&revision),
                 live: Arc::clone(&live),
                 fill: Arc::clone(fill),
                 process: Arc::clone(&process),
