@@ -720,9 +720,10 @@ def forget_invocation():
     os.environ.pop("_X_AMZN_TRACE_ID", None)
 
 
-def _serve(api, handler):
+def _serve(api, handler, event):
     while True:
-        invoke(api, handler, *api.next())
+        invoke(api, handler, *(event or api.next()))
+        event = None
 
 
 def main():
@@ -740,8 +741,9 @@ def main():
 
         firn_errors.report_init(api, err)
         sys.exit(1)
+    event = None
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         import firn_snapshot
 
-        firn_snapshot.take(api, handler)
-    _serve(api, handler)
+        event = firn_snapshot.take(api, handler)
+    _serve(api, handler, event)

@@ -238,7 +238,6 @@ def handler(event, context): return order
 """
 SNAP = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 case("snapstart", HOOKS, **SNAP)
-case("snapstart_without_hooks", "def handler(event, context): return 1", **SNAP)
 case("snapstart_before_fails", HOOKS + "register_before_snapshot(lambda: 1/0)\n", **SNAP)
 case("snapstart_after_fails", HOOKS + "register_after_restore(lambda: 1/0)\n", **SNAP)
 
@@ -409,11 +408,19 @@ def handler(event, context):
         assert outcome.answers[-1].json == primed + hooks + [[{"n": 1}, "000"], [{}, "001"]]
 
 
+def test_without_hooks_it_is_frozen_while_it_waits_for_an_event(task):
+    root = task({"app.py": "def handler(event, context): return event"})
+    for python in PYTHONS.values():
+        outcome = run_firn(python, root, "app.handler", [{"n": 1}, {"n": 2}], **SNAP)
+        assert [call.kind for call in outcome.calls if call.kind != "firn:warm"] == ["invocation:response"] * 2
+        assert [call.json for call in outcome.answers] == [{"n": 1}, {"n": 2}]
+
+
 def test_an_error_while_priming_does_not_prevent_the_snapshot(task):
     root = task({"app.py": "def handler(event, context): return 1 / event['x']"})
     outcome = run_firn(ANY, root, "app.handler", [{"x": 2}], priming=[{"x": 0}, {"x": 1}], **SNAP)
     assert [call.kind for call in outcome.calls if call.kind != "firn:warm"] == [
-        "invocation:error", "invocation:response", "restore:next", "invocation:response",
+        "invocation:error", "invocation:response", "invocation:response",
     ]
     assert outcome.answers[-1].json == 0.5
 
@@ -477,7 +484,8 @@ def test_nothing_is_imported_only_to_be_seeded(task):
 
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_connection_that_is_lost_while_waiting_for_the_restore_is_made_again_once(task, lost):
-    root = task({"app.py": "def handler(event, context): return 1"})
+    hook = "import snapshot_restore_py\nsnapshot_restore_py.register_after_restore(print)\n"
+    root = task({"app.py": hook + "def handler(event, context): return 1"})
     outcome = run_firn(ANY, root, "app.handler", [{}], lost_restores=lost, **SNAP)
     kinds = [call.kind for call in outcome.calls]
     if lost == 1:

@@ -33,11 +33,12 @@ public final class Main {
         System.setErr(new PrintStream(new FileOutputStream(FileDescriptor.err), false, StandardCharsets.UTF_8));
         RuntimeApi api = new RuntimeApi(System.getenv("AWS_LAMBDA_RUNTIME_API"));
         Main main = new Main(api, load(api));
+        Invocation event = null;
         if ("snap-start".equals(System.getenv("AWS_LAMBDA_INITIALIZATION_TYPE"))) {
-            new Snapshot(api, main).take();
+            event = new Snapshot(api, main).take();
         }
-        while (main.serve(api.next())) {
-            continue;
+        while (main.serve(event == null ? api.next() : event)) {
+            event = null;
         }
         // Threads of the function do not keep a broken process alive.
         System.exit(0);

@@ -1,5 +1,6 @@
 package com.amazonaws.services.lambda.crac;
 
+import io.firn.runtime.HookList;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -8,7 +9,7 @@ import java.util.List;
  * Runs every hook even if some fail: before the snapshot in reverse order of registration, after the restore in order
  * of registration.
  */
-final class GlobalContext extends Context<Resource> {
+final class GlobalContext extends Context<Resource> implements HookList {
     private final List<Resource> resources = new ArrayList<>();
 
     @Override
@@ -20,6 +21,11 @@ final class GlobalContext extends Context<Resource> {
             }
         }
         resources.add(resource);
+    }
+
+    @Override
+    public synchronized boolean isEmpty() {
+        return resources.isEmpty();
     }
 
     @Override
