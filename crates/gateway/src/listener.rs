@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use repoll::repoll;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -37,7 +38,7 @@ pub(crate) async fn serve(
                 connections.spawn(async move {
                     let peer = Some(peer);
                     let client = Client { origin, peer, draining };
-                    connection::serve(&gateway, stream, client).await;
+                    repoll(connection::serve(&gateway, stream, client)).await;
                     drop(permit);
                 });
             }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use repoll::repoll;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -107,7 +108,7 @@ pub(crate) async fn serve(listener: TcpListener, exchange: Arc<Exchange>, servic
                 let connection = shared.exchange.traffic().connect(stream, head);
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    serve_connection(connection, port, shared).await;
+                    repoll(serve_connection(connection, port, shared)).await;
                     drop(permit);
                 });
             }
