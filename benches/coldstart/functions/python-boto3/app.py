@@ -9,5 +9,6 @@ table = boto3.resource("dynamodb").Table("orders")
 
 
 def handler(event, context):
-    time.sleep(event.get("sleep_ms", 0) / 1000)
+    if pause := event.get("sleep_ms"):
+        time.sleep(pause / 1000)
     return {"service": s3.meta.service_model.service_name, "table": table.name}
