@@ -81,7 +81,8 @@ def packaged(tmp_path_factory, jar):
     """A package as Maven makes it: classes at the root, dependencies in `lib`."""
     root = tmp_path_factory.mktemp("java-packaged")
     jars = third_party()
-    compile_java([HERE / "java/src/fixtures/Events.java", HERE / "java/src/fixtures/Snap.java"], root, [jar, *jars])
+    sources = [HERE / f"java/src/fixtures/{name}.java" for name in ("Events", "Named", "Snap")]
+    compile_java(sources, root, [jar, *jars])
     (root / "lib").mkdir()
     for dependency in jars:
         shutil.copy(dependency, root / "lib")
@@ -419,6 +420,15 @@ def test_the_way_to_a_snapshot(run, packaged):
 def test_a_server_without_priming_is_no_obstacle(run, packaged):
     outcome = run("fixtures.Snap", [{"n": 1}], root=packaged, **SNAP)
     assert outcome.answers[0].json == ["before b", "before a", "after a", "after b", "event 1 50"]
+
+
+def test_classes_that_the_function_names_are_loaded_ahead_but_not_initialised(run, packaged):
+    size = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512"}
+    assert run("fixtures.Named", [{}], root=packaged, **size).answers[0].json == [False, False, True]
+    outcome = run("fixtures.Named", [{}, {}], root=packaged, **SNAP, **size)
+    assert [call.json for call in outcome.answers] == [[True, False, True], [True, True, True]]
+    # Without hooks it is frozen while it waits for an event.
+    assert not any("restore/next" in call.path for call in outcome.calls)
 
 
 def test_a_lost_connection_at_the_barrier_is_made_again(run, packaged):

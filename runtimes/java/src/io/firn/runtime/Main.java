@@ -32,10 +32,12 @@ public final class Main {
         System.setOut(new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8));
         System.setErr(new PrintStream(new FileOutputStream(FileDescriptor.err), false, StandardCharsets.UTF_8));
         RuntimeApi api = new RuntimeApi(System.getenv("AWS_LAMBDA_RUNTIME_API"));
-        Main main = new Main(api, load(api));
+        String taskRoot = System.getenv("LAMBDA_TASK_ROOT");
+        TaskClassLoader loader = new TaskClassLoader(taskRoot == null ? System.getProperty("user.dir") : taskRoot, LAYER_ROOT);
+        Main main = new Main(api, load(api, loader));
         Invocation event = null;
         if ("snap-start".equals(System.getenv("AWS_LAMBDA_INITIALIZATION_TYPE"))) {
-            event = new Snapshot(api, main).take();
+            event = new Snapshot(api, main, loader).take();
         }
         while (main.serve(event == null ? api.next() : event)) {
             event = null;
@@ -44,9 +46,7 @@ public final class Main {
         System.exit(0);
     }
 
-    private static Handler load(RuntimeApi api) throws IOException {
-        String taskRoot = System.getenv("LAMBDA_TASK_ROOT");
-        TaskClassLoader loader = new TaskClassLoader(taskRoot == null ? System.getProperty("user.dir") : taskRoot, LAYER_ROOT);
+    private static Handler load(RuntimeApi api, TaskClassLoader loader) throws IOException {
         Thread.currentThread().setContextClassLoader(loader);
         try {
             return HandlerLoader.load(System.getenv("_HANDLER"), loader);

@@ -18,15 +18,19 @@ final class Snapshot {
 
     private final RuntimeApi api;
     private final Main main;
+    private final TaskClassLoader loader;
 
-    Snapshot(RuntimeApi api, Main main) {
+    Snapshot(RuntimeApi api, Main main, TaskClassLoader loader) {
         this.api = api;
         this.main = main;
+        this.loader = loader;
     }
 
     /** Returns in a restored process with its first event; {@code null} if that is still to be asked for. */
     Invocation take() throws IOException {
         warmUp();
+        Preload.run(loader);
+        Jackson.exercise(loader);
         prime();
         Randomness randomness = null;
         Invocation event = null;

@@ -1,12 +1,16 @@
 package io.firn.runtime;
 
 import java.io.File;
+import java.io.IOException;
+import java.io.InputStream;
 import java.net.MalformedURLException;
 import java.net.URL;
 import java.net.URLClassLoader;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 
 /**
  * The function's class path: the package itself, the jars in its {@code lib}, those of the layers, each in order of
@@ -18,8 +22,27 @@ final class TaskClassLoader extends URLClassLoader {
         registerAsParallelCapable();
     }
 
+    private final Queue<String> found = new ConcurrentLinkedQueue<>();
+
     TaskClassLoader(String taskRoot, String layerRoot) throws MalformedURLException {
         super(urls(taskRoot, layerRoot), ClassLoader.getSystemClassLoader());
+    }
+
+    @Override
+    protected Class<?> findClass(String name) throws ClassNotFoundException {
+        Class<?> type = super.findClass(name);
+        found.add(name);
+        return type;
+    }
+
+    Queue<String> found() {
+        return found;
+    }
+
+    /** The resource of the function or its layers; {@code null} if there is none. */
+    InputStream findResourceAsStream(String name) throws IOException {
+        URL url = findResource(name);
+        return url == null ? null : url.openStream();
     }
 
     private static URL[] urls(String taskRoot, String layerRoot) throws MalformedURLException {

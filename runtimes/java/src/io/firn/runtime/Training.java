@@ -27,10 +27,11 @@ public final class Training implements Runnable {
             thread.setDaemon(true);
             thread.start();
             RuntimeApi api = new RuntimeApi("127.0.0.1:" + server.getLocalPort());
-            // Once, because it is about classes, not about compiled code.
-            new Snapshot(api, new Main(api, null)).exercise(1, EVENTS);
+            try (TaskClassLoader loader = new TaskClassLoader(System.getProperty("user.dir"), "/opt/java")) {
+                // Once, because it is about classes, not about compiled code.
+                new Snapshot(api, new Main(api, null), loader).exercise(1, EVENTS);
+            }
         }
-        new TaskClassLoader(System.getProperty("user.dir"), "/opt/java").close();
     }
 
     /** Answers everything with an event. */
