@@ -43,7 +43,7 @@ NEWEST = max(JDKS, default=0)
 
 
 def third_party():
-    names = ("aws-lambda-java-events-", "joda-time-", "crac-")
+    names = ("aws-lambda-java-events-", "joda-time-", "crac-", "jackson-annotations-", "jackson-core-", "jackson-databind-")
     jars = [next(iter(sorted(JARS.glob(name + "*.jar"))), None) for name in names]
     if None in jars:
         pytest.skip("THIRD-PARTY JARS ARE MISSING (%s): run scripts/test, or ensure_java_jars of scripts/lib/setup.sh" % JARS)
@@ -81,7 +81,7 @@ def packaged(tmp_path_factory, jar):
     """A package as Maven makes it: classes at the root, dependencies in `lib`."""
     root = tmp_path_factory.mktemp("java-packaged")
     jars = third_party()
-    sources = [HERE / f"java/src/fixtures/{name}.java" for name in ("Events", "Named", "Snap")]
+    sources = [HERE / f"java/src/fixtures/{name}.java" for name in ("Events", "Mapping", "Named", "Snap")]
     compile_java(sources, root, [jar, *jars])
     (root / "lib").mkdir()
     for dependency in jars:
@@ -429,6 +429,14 @@ def test_classes_that_the_function_names_are_loaded_ahead_but_not_initialised(ru
     assert [call.json for call in outcome.answers] == [[True, False, True], [True, True, True]]
     # Without hooks it is frozen while it waits for an event.
     assert not any("restore/next" in call.path for call in outcome.calls)
+
+
+def test_jackson_is_run_warm_where_the_function_has_it(run, packaged):
+    outcome = run("fixtures.Mapping", [{"a": 1}], root=packaged)
+    assert outcome.answers[0].json == 'false {"a":1}'
+    # No room for classes that are only named.
+    outcome = run("fixtures.Mapping", [{"a": 1}], root=packaged, **SNAP, AWS_LAMBDA_FUNCTION_MEMORY_SIZE="0")
+    assert outcome.answers[0].json == 'true {"a":1}'
 
 
 def test_a_lost_connection_at_the_barrier_is_made_again(run, packaged):
