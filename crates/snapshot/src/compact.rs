@@ -92,10 +92,9 @@ mod tests {
         let seals = SealFlags::SEAL | SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE;
         rustix::fs::fcntl_add_seals(&file, seals).unwrap();
         let compacted = compact(file.as_fd(), content.len() as u64).unwrap();
-        assert!(
-            [0, content.len() as u64].contains(&compacted),
-            "{compacted}"
-        );
+        // As much as there is unbroken memory for.
+        let whole = compacted == content.len() as u64;
+        assert!(whole || compacted % HUGE as u64 == 0, "{compacted}");
         let mut now = vec![0; content.len()];
         file.read_exact_at(&mut now, 0).unwrap();
         assert!(now == content);
