@@ -128,6 +128,14 @@ pub fn freeze(pid: i32, options: &FreezeOptions<'_>, pages: &File) -> Result<Fro
         return unsupported("freezing needs an x86-64 processor");
     }
     census::refuse_before(pid, options.beside)?;
+    // What a process that is ending shows of itself looks like something that cannot be frozen.
+    freeze_running(pid, options, pages).map_err(|err| match census::has_ended(pid) {
+        true => FreezeError::Gone,
+        false => err,
+    })
+}
+
+fn freeze_running(pid: i32, options: &FreezeOptions<'_>, pages: &File) -> Result<Frozen> {
     let mut tries = 0..TRIES;
     loop {
         let begun = Instant::now();

@@ -12,6 +12,13 @@ use super::tracee::Tracee;
 /// What `/proc/PID/maps` calls a tape.
 const TAPE_MAPPED: &str = "/memfd:firn-tape";
 
+pub fn has_ended(pid: i32) -> bool {
+    match Status::read(pid, "status") {
+        Ok(status) => matches!(status.get("State").as_bytes().first(), Some(b'Z' | b'X')),
+        Err(_) => true,
+    }
+}
+
 /// Before anything is stopped.
 pub fn refuse_before(pid: i32, beside: &[i32]) -> Result<()> {
     let status = Status::read(pid, "status")?;

@@ -73,11 +73,6 @@ fn a_process_that_dies_in_the_middle_is_reported() {
         match frozen {
             Ok(_) => {}
             Err(FreezeError::Gone) => gone += 1,
-            // What it was asked at the moment.
-            Err(FreezeError::Failed { doing, source }) => {
-                eprintln!("{doing}: {source}");
-                gone += 1;
-            }
             Err(err) => panic!("{err}"),
         }
     }

@@ -609,12 +609,11 @@ async fn run_whose_execution_is_over_is_aborted_when_the_server_starts() {
     let child = world.task().await.about.arn.clone();
     world.task().await;
     let run = world.only_run(&arn);
-    // The execution has ended on disk, and the run has not: as if the server died in between.
-    let claim = lock(&world.runs.claimed).drain().collect::<Vec<_>>();
-    assert_eq!(claim.len(), 1);
-    let live = lock(&world.runs.live).drain().collect::<Vec<_>>();
+    // The run is on disk, and no execution claims it: as if the server died between the two ends.
+    let after = tempfile::tempdir().unwrap();
+    copy(dir.path(), after.path());
+    let world = World::open(after.path(), &clock, &kept);
     world.runs.start().await.unwrap();
-    drop(live);
     assert!(matches!(world.only_run(&arn).status, Status::Aborted(_)));
     assert_eq!(world.ended(&child).await.name(), "ABORTED");
     assert_eq!(world.only_run(&arn).arn, run.arn);
