@@ -15,6 +15,7 @@ fn check(bytes: &[u8]) {
         let options = CompileOptions {
             memory,
             userfault,
+            page_by_page: userfault,
             ..CompileOptions::default()
         };
         if let Ok(tape) = compile(&image, &options) {

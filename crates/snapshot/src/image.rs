@@ -411,4 +411,7 @@ pub struct WorkingSet {
     /// Address ranges (start, length) where it sees other files.
     #[serde(default)]
     pub files: Vec<(u64, u64)>,
+    /// How often [`Self::add`] has added to it.
+    #[serde(default)]
+    pub additions: u32,
 }

@@ -24,7 +24,7 @@ pub use enter::{EnterError, enter, rehearse};
 pub use freeze::{FreezeError, FreezeOptions, FreezeStats, Frozen, freeze};
 pub use host::host;
 pub use image::*;
-pub use pager::{Fault, Pager, PagerEvent};
+pub use pager::{Fault, Pager, PagerEvent, Recorder};
 pub use scratch::{decode_scratch, encode_scratch};
 pub use tape::{CompileOptions, Confinement, Memory, Tape, TapeError, compile};
 pub use working_set::{required, scan};

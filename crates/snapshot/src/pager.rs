@@ -9,6 +9,7 @@
 //! handed a page of zeroes, and all other clones with it.
 
 mod map;
+mod recorder;
 mod sys;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use self::map::{Found, Map};
+pub use self::recorder::Recorder;
 use self::sys::Message;
 use crate::{Image, PAGE};
 
@@ -61,7 +63,10 @@ impl Pager {
     fn with_map(uffd: OwnedFd, map: Map) -> io::Result<Self> {
         // Otherwise polling reports an error instead of events.
         rustix::io::ioctl_fionbio(&uffd, true)?;
-        sys::handshake(uffd.as_fd())?;
+        // The tape may ask for both kinds; see `CompileOptions::page_by_page`.
+        let all = sys::EVENTS_AND_MISSING | sys::PROTECTION;
+        sys::handshake(uffd.as_fd(), all)
+            .or_else(|_| sys::handshake(uffd.as_fd(), sys::EVENTS_AND_MISSING))?;
         Ok(Self::ready(uffd, map))
     }
 

@@ -75,6 +75,9 @@ pub struct CompileOptions<'a> {
     pub memory: Memory,
     /// Serve pages that the page file does not have yet; see [`crate::slot::USERFAULT_DEVICE`].
     pub userfault: bool,
+    /// Map pages of the image one at a time, as they are used, so that [`scan`](crate::scan) finds
+    /// no others. Asks for a userfaultfd as well; [`Recorder`](crate::Recorder) takes it, or the pager.
+    pub page_by_page: bool,
     /// What a clone will write is made ready at once.
     pub working_set: Option<&'a WorkingSet>,
     /// Nobody waits for the clone yet, so that what it will read is made ready, too: it takes longer
@@ -84,6 +87,12 @@ pub struct CompileOptions<'a> {
     pub confinement: Option<Confinement<'a>>,
     /// Write the time of each phase to the report; see [`Tape::phases`].
     pub stamps: bool,
+}
+
+impl CompileOptions<'_> {
+    fn asks_for_userfaultfd(&self) -> bool {
+        self.userfault || self.page_by_page
+    }
 }
 
 /// Why an image cannot be thawed here.
@@ -168,7 +177,7 @@ pub fn compile(image: &Image, options: &CompileOptions<'_>) -> Result<Tape, Tape
     let place = place::find(image)?;
     let words = 256 + 8 * image.descriptions.len() + image.timers.len();
     let mut writable = words.saturating_add(objects::segments(image));
-    if options.userfault {
+    if options.asks_for_userfaultfd() {
         let segments = image.mappings.iter().map(|mapping| mapping.segments.len());
         writable = segments
             .map(|count| 4 * count)
@@ -382,7 +391,7 @@ impl Compiler<'_> {
             boottime_ns: self.image.boottime_ns,
             special: self.place.special(self.image),
             files: self.image.files.clone(),
-            userfault: self.options.userfault,
+            userfault: self.options.asks_for_userfaultfd(),
         };
         preamble.append(&mut bytes)?;
         let file = sys::sealed_file(&bytes).map_err(TapeError::File)?;

@@ -7,7 +7,8 @@ use crate::freeze::pagemap::{Pagemap, Pick};
 use crate::{Backing, Image, Mapping, PAGE, ScratchContent, Segment, WorkingSet};
 
 /// What the clone `pid`, as this process numbers it, has used of its image since it was thawed. It
-/// may run meanwhile.
+/// may run meanwhile. Without a [`Recorder`](crate::Recorder) the kernel has mapped pages around
+/// those that were used, and they count as used.
 pub fn scan(pid: i32, image: &Image) -> io::Result<WorkingSet> {
     let map = Pagemap::open(pid)?;
     let mut written = Vec::new();
@@ -42,7 +43,22 @@ pub fn scan(pid: i32, image: &Image) -> io::Result<WorkingSet> {
         written,
         touched: lengths(merged(touched)),
         files: lengths(merged(files)),
+        additions: 0,
     })
+}
+
+impl WorkingSet {
+    /// Other clones have used these ranges of the page file as well. No two answers are quite alike.
+    pub fn add(&mut self, ranges: impl IntoIterator<Item = Range<u64>>) {
+        let known = self.touched.iter();
+        let known = known.map(|(start, len)| *start..start.saturating_add(*len));
+        let all = merged(known.chain(ranges).collect());
+        self.touched = all
+            .into_iter()
+            .map(|r| (r.start, r.end - r.start))
+            .collect();
+        self.additions += 1;
+    }
 }
 
 fn is_file(mapping: &Mapping) -> bool {
@@ -117,7 +133,7 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::{in_page_file, inside, merged};
-    use crate::{Advice, Backing, Mapping, Segment};
+    use crate::{Advice, Backing, Mapping, Segment, WorkingSet};
 
     fn mapping() -> Mapping {
         let segment = |start, offset| Segment {
@@ -154,6 +170,20 @@ mod tests {
             [(0x11000, 0x1000..0x2000), (0x20000, 0x2000..0x3000)]
         );
         assert_eq!(ranges(0x31000, 0x80000), [(0x31000, 0xa000..0xb000)]);
+    }
+
+    #[test]
+    fn what_is_added_is_there_once() {
+        let mut set = WorkingSet {
+            touched: vec![(0x1000, 0x1000), (0x8000, 0x2000)],
+            ..WorkingSet::default()
+        };
+        set.add([0x2000..0x3000, 0x20000..0x21000, 0x8000..0x9000]);
+        assert_eq!(
+            set.touched,
+            [(0x1000, 0x2000), (0x8000, 0x2000), (0x20000, 0x1000)]
+        );
+        assert_eq!(set.additions, 1);
     }
 
     #[test]

@@ -11,9 +11,12 @@ use crate::PAGE;
 
 const UFFD_API: u64 = 0xaa;
 /// Forks, moves, removals, unmappings; missing pages of shared memory files.
-const FEATURES: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 5;
+pub const EVENTS_AND_MISSING: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 5;
+/// Protection against writing for memory files; from Linux 5.19.
+pub const PROTECTION: u64 = 1 << 12;
 
 // _IOWR(0xaa, 0x3f, struct uffdio_api) and so on.
+const USERFAULTFD_IOC_NEW: libc::c_ulong = 0xaa00;
 const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
 const UFFDIO_WAKE: libc::c_ulong = 0x8010_aa02;
 const UFFDIO_ZEROPAGE: libc::c_ulong = 0xc020_aa04;
@@ -37,12 +40,22 @@ fn check(ret: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Agrees on features.
-pub fn handshake(uffd: BorrowedFd<'_>) -> io::Result<()> {
-    let mut api = [UFFD_API, FEATURES, 0];
+/// A new userfaultfd of this process.
+pub fn create(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    // SAFETY: this ioctl takes flags.
+    let fd = unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) };
+    check(fd)?;
+    // SAFETY: made just now, for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Agrees on features. After a refusal it can be tried again with others.
+pub fn handshake(uffd: BorrowedFd<'_>, features: u64) -> io::Result<()> {
+    let mut api = [UFFD_API, features, 0];
     // SAFETY: the request reads and writes a structure of three u64.
     check(unsafe { libc::ioctl(uffd.as_raw_fd(), UFFDIO_API, api.as_mut_ptr()) })?;
-    if api[1] & FEATURES == FEATURES {
+    if api[1] & features == features {
         Ok(())
     } else {
         Err(io::ErrorKind::Unsupported.into())

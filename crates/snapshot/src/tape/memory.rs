@@ -222,13 +222,18 @@ impl Compiler<'_> {
     }
 
     /// From here on nothing can touch a page that the page file does not have without the server
-    /// noticing.
+    /// noticing; or nothing maps a page that is not used.
     fn register(&mut self, ranges: &[(u64, u64)]) -> Result<(), TapeError> {
         const UFFDIO_REGISTER: u64 = 0xc020_aa00;
         const MISSING: u64 = 1;
-        if !self.options.userfault {
-            return Ok(());
-        }
+        const PROTECTED: u64 = 2;
+        // What only makes a recording exact is no reason to fail.
+        let (mode, expect) = match (self.options.userfault, self.options.page_by_page) {
+            (false, false) => return Ok(()),
+            (false, true) => (PROTECTED, Expect::Anything),
+            (true, false) => (MISSING, Expect::Is(0)),
+            (true, true) => (MISSING | PROTECTED, Expect::Is(0)),
+        };
         self.tape.about("register memory for page faults");
         let device = number(slot::USERFAULT_DEVICE);
         let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -244,10 +249,10 @@ impl Compiler<'_> {
             // The kernel answers in the fourth word.
             let request = self.tape.word(start)?;
             self.tape.word(end - start)?;
-            self.tape.word(MISSING)?;
+            self.tape.word(mode)?;
             self.tape.word(0)?;
             let args = [device, UFFDIO_REGISTER, request];
-            self.tape.call(libc::SYS_ioctl, &args, Expect::Is(0));
+            self.tape.call(libc::SYS_ioctl, &args, expect);
         }
         Ok(())
     }

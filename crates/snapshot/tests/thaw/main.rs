@@ -43,6 +43,7 @@ const TESTS: &[Test] = &[
     ),
     ("python::pages_are_prepared", python::pages_are_prepared),
     ("python::pages_come_late", python::pages_come_late),
+    ("python::a_recording_is_exact", python::a_recording_is_exact),
     ("node::works_on", node::works_on),
     ("java::works_on", java::works_on),
 ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use snapshot::{CompileOptions, Memory, Pager, PagerEvent, compile, scan};
+use snapshot::{CompileOptions, Memory, Pager, PagerEvent, Recorder, WorkingSet, compile, scan};
 
 use crate::cage::{Cage, Job, Peer, page_file};
 use crate::programs::Program;
@@ -566,10 +566,80 @@ pub fn pages_are_prepared() -> Result<()> {
     Ok(())
 }
 
+/// Pages around those that are used do not count, and what does count is enough for the next clone.
+pub fn a_recording_is_exact() -> Result<()> {
+    use std::os::fd::AsFd;
+    let device = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/userfaultfd");
+    let Some(device) = device
+        .ok()
+        .filter(|device| Recorder::is_possible(device.as_fd()))
+    else {
+        eprintln!("SKIPPED: pages cannot be recorded one by one here");
+        return Ok(());
+    };
+    let setup = "import os\ndata = [{'n': i} for i in range(30000)]\n\
+                 def work():\n \
+                 for d in data[::3000]: d['m'] = str(d['n'])\n \
+                 return len(data)";
+    let program = python(setup)?;
+    let options = CompileOptions {
+        memory: Memory::Shared,
+        page_by_page: true,
+        confinement: Some(confinement()),
+        ..CompileOptions::default()
+    };
+    let tape = compile(&program.image, &options)?;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let job = Job::Tape {
+        tape: &tape,
+        pages: &program.pages,
+        scratch: &[],
+        userfault: Some((&device, &theirs)),
+    };
+    let mut cage = Cage::start(program.image.pid, &job)?;
+    let recorder = Recorder::receive(ours.as_fd())?;
+    let mut peer = cage.accept_clone()?;
+    expect(&mut peer, "work()", "30000")?;
+    let exact = scan(cage.host_pid, &program.image)?;
+    // A child is not watched, and neither is it itself afterwards.
+    let fork = "pid = os.fork(); os._exit(len(data) // 10000) if pid == 0 else None";
+    expect(&mut peer, fork, "ok")?;
+    expect(&mut peer, "os.waitpid(pid, 0)[1]", "768")?;
+    drop(recorder);
+    expect(&mut peer, "sum(d['n'] for d in data)", "449985000")?;
+    drop((cage, peer));
+
+    let (cage, mut peer) = program.thaw_shared()?;
+    expect(&mut peer, "work()", "30000")?;
+    let around = scan(cage.host_pid, &program.image)?;
+    drop((cage, peer));
+    let bytes = |set: &WorkingSet| set.touched.iter().map(|(_, len)| len).sum::<u64>();
+    let (exact_bytes, around_bytes) = (bytes(&exact), bytes(&around));
+    ensure!(exact_bytes > 0, "nothing was used");
+    ensure!(
+        2 * exact_bytes < around_bytes,
+        "{exact_bytes} bytes were used, {around_bytes} with those around them"
+    );
+
+    let options = CompileOptions {
+        userfault: true,
+        page_by_page: false,
+        working_set: Some(&exact),
+        ..options
+    };
+    let (faults, _) = late(&program, &options, &device, &exact.touched, |peer| {
+        expect(peer, "work()", "30000")
+    })?;
+    // Of each clone's own: where its threads were interrupted, what the kernel puts on its stacks.
+    ensure!(faults < 20, "{faults} pages were missing");
+    Ok(())
+}
+
 /// Only what the tape reads is there at first; everything else is fetched when it is touched.
 pub fn pages_come_late() -> Result<()> {
-    use std::os::fd::AsFd;
-    use std::os::unix::fs::FileExt;
     let Ok(device) = std::fs::File::options()
         .read(true)
         .write(true)
@@ -585,7 +655,36 @@ pub fn pages_come_late() -> Result<()> {
         confinement: Some(confinement()),
         ..CompileOptions::default()
     };
-    let tape = compile(&program.image, &options)?;
+    // The same where what is used is to be recorded.
+    for page_by_page in [false, true] {
+        let options = CompileOptions {
+            page_by_page,
+            ..options
+        };
+        let (faults, set) = late(&program, &options, &device, &[], |peer| {
+            expect(peer, "sum(d['n'] for d in data)", "449985000")?;
+            expect(peer, "gc.collect() >= 0", "True")?;
+            let fork = "pid = os.fork(); os._exit(len(data) // 10000) if pid == 0 else None";
+            expect(peer, fork, "ok")?;
+            expect(peer, "os.waitpid(pid, 0)[1]", "768")
+        })?;
+        ensure!(faults > 100 && !set.touched.is_empty());
+    }
+    Ok(())
+}
+
+/// A clone of whose pages only those are there that its tape reads, and `first`. How many others were
+/// missed in `work`, and what was used.
+fn late(
+    program: &Program,
+    options: &CompileOptions<'_>,
+    device: &std::fs::File,
+    first: &[(u64, u64)],
+    work: impl FnOnce(&mut Peer) -> Result<()>,
+) -> Result<(usize, WorkingSet)> {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+    let tape = compile(&program.image, options)?;
     let late = page_file()?;
     late.set_len(program.image.pages_len)?;
     let copy = |offset: u64, len: u64| -> std::io::Result<()> {
@@ -593,7 +692,7 @@ pub fn pages_come_late() -> Result<()> {
         program.pages.read_exact_at(&mut bytes, offset)?;
         late.write_all_at(&bytes, offset)
     };
-    for (offset, len) in tape.required() {
+    for (offset, len) in tape.required().iter().chain(first) {
         copy(*offset, *len)?;
     }
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -601,7 +700,7 @@ pub fn pages_come_late() -> Result<()> {
         tape: &tape,
         pages: &late,
         scratch: &[],
-        userfault: Some((&device, &theirs)),
+        userfault: Some((device, &theirs)),
     };
     let mut cage = Cage::start(program.image.pid, &job)?;
     let pager = Pager::receive(ours.as_fd(), &program.image)?;
@@ -627,18 +726,14 @@ pub fn pages_come_late() -> Result<()> {
             }
             Ok(faults)
         });
-        let asked = cage.accept_clone().and_then(|mut peer| {
-            expect(&mut peer, "sum(d['n'] for d in data)", "449985000")?;
-            expect(&mut peer, "gc.collect() >= 0", "True")?;
-            let fork = "pid = os.fork(); os._exit(len(data) // 10000) if pid == 0 else None";
-            expect(&mut peer, fork, "ok")?;
-            expect(&mut peer, "os.waitpid(pid, 0)[1]", "768")
-        });
+        let asked = cage
+            .accept_clone()
+            .and_then(|mut peer| work(&mut peer).map(|()| peer))
+            .and_then(|peer| Ok((scan(cage.host_pid, &program.image)?, peer)));
         done.store(true, Relaxed);
         (asked, serve.join())
     });
     let faults = faults.map_err(|_| anyhow::anyhow!("the pager panicked"))?;
-    asked?;
-    ensure!(faults? > 100);
-    Ok(())
+    let (set, _peer) = asked?;
+    Ok((faults?, set))
 }
