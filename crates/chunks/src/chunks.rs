@@ -228,6 +228,27 @@ impl Chunks {
             .await
     }
 
+    /// A side record that this machine's disk has. Blocking. Whatever is wrong with it shows when it
+    /// is read by [`Self::side`].
+    pub(crate) fn side_near(&self, account: &Account, id: &ImageId, name: &str) -> Option<Vec<u8>> {
+        let (key, tiers) = (side_key(account, id, name), &self.0.tiers);
+        let mut stored = Vec::new();
+        if let Some(l1) = &tiers.l1 {
+            let held = l1.holds(&key) && l1.read_into(&key, MAX_STORED_RECORD, &mut stored);
+            held.then_some(())?;
+        } else {
+            stored = tiers.l3.near()?.read(&key, MAX_STORED_RECORD).ok()??;
+            tiers.l3.counters.hit(stored.len());
+        }
+        let record = Record {
+            account,
+            id,
+            kind: "side",
+            name,
+        };
+        self.open_record(&record, stored).ok()
+    }
+
     /// Deletes an image and its side records; its chunks go with the next
     /// [`Self::collect_garbage`]. Who has it open can go on reading. False if there was none.
     pub async fn delete(&self, account: &Account, id: &ImageId) -> Result<bool> {
@@ -369,19 +390,19 @@ impl Chunks {
         id: &ImageId,
     ) -> Result<Option<Manifest>> {
         let key = manifest_key(account, id);
-        let Some(mut stored) = self.0.tiers.l3.get(&key, MAX_STORED_RECORD).await? else {
+        let Some(stored) = self.0.tiers.l3.get(&key, MAX_STORED_RECORD).await? else {
             return Ok(None);
         };
         let record = manifest_record(account, id);
-        let plain = self.open_record(&record, &mut stored)?;
+        let plain = self.open_record(&record, stored)?;
         parse_manifest(account, id, &plain).map(Some)
     }
 
     /// Reads a record from L1, or else from L3 and keeps it in L1. L2 holds chunks only: what they
     /// are called says what they are, whereas a record may be replaced.
     async fn read_record(&self, record: &Record<'_>, key: &str) -> Result<Option<Vec<u8>>> {
-        if let Some(mut stored) = self.cached(key).await {
-            if let Ok(plain) = self.open_record(record, &mut stored) {
+        if let Some(stored) = self.cached(key).await {
+            if let Ok(plain) = self.open_record(record, stored) {
                 return Ok(Some(plain));
             }
             tracing::warn!(key, "a record in L1 is damaged; fetching it again");
@@ -392,11 +413,11 @@ impl Chunks {
             })
             .await?;
         }
-        let Some(mut stored) = self.0.tiers.l3.get(key, MAX_STORED_RECORD).await? else {
+        let Some(stored) = self.0.tiers.l3.get(key, MAX_STORED_RECORD).await? else {
             return Ok(None);
         };
         let copy = self.0.tiers.l1.is_some().then(|| stored.clone());
-        let plain = self.open_record(record, &mut stored).inspect_err(|_| {
+        let plain = self.open_record(record, stored).inspect_err(|_| {
             self.0.tiers.l3.counters.corrupt();
         })?;
         if let Some(copy) = copy {
@@ -405,7 +426,7 @@ impl Chunks {
         Ok(Some(plain))
     }
 
-    fn open_record(&self, record: &Record<'_>, stored: &mut [u8]) -> Result<Vec<u8>> {
+    fn open_record(&self, record: &Record<'_>, stored: Vec<u8>) -> Result<Vec<u8>> {
         self.keys(record.account)
             .open_record(record, stored)
             .map_err(|refused| {

@@ -3,6 +3,10 @@
 //! They lie scattered over a good part of an image's chunks. Beside the chunks, in a few side
 //! records, they are read with a few requests, and no more is decoded than is needed. The records
 //! say which content they were made from: those of another image under the same name are not used.
+//!
+//! Within a record the bytes are compressed in blocks, so that they are decoded piece by piece in memory
+//! that stays in the processor's cache: what a record holds would otherwise be written to fresh memory
+//! once, and copied from there, and fresh memory costs more than decoding into it.
 
 use std::fs::File;
 use std::ops::Range;
@@ -13,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use crate::codec::{self, Codec};
 use crate::image::StoredImage;
 use crate::manifest::Manifest;
 use crate::{Error, Result};
@@ -22,6 +27,12 @@ const PARTS: usize = 4;
 /// Most bytes of all of them.
 const MOST: u64 = 48 << 20;
 const MAX_RANGES: usize = 1 << 16;
+/// Bytes that are compressed together.
+const BLOCK: usize = 128 << 10;
+/// Codec, length.
+const BLOCK_HEADER: usize = 5;
+/// Another number for another form of the records: those of the old form count as none.
+const FORM: u8 = 2;
 const FINGERPRINT: usize = 32;
 /// Fingerprint, number of ranges.
 const HEADER: usize = FINGERPRINT + 8;
@@ -103,23 +114,24 @@ impl StoredImage {
     }
 
     async fn load_part(&self, number: usize, target: &File) -> Result<Option<Vec<Range<u64>>>> {
-        let Some(part) = self.side(&name(number)).await? else {
-            return Ok(None);
+        let name = name(number);
+        let near = self.chunks.side_near(self.account(), self.id(), &name);
+        let part = match near {
+            Some(part) => part,
+            None => match self.side(&name).await? {
+                Some(part) => part,
+                None => return Ok(None),
+            },
         };
         let fingerprint = fingerprint(&self.reading.manifest);
-        let Some((ranges, mut bytes)) = decode(&fingerprint, &part, self.len()) else {
+        let Some(part) = decode(&fingerprint, &part, self.len()) else {
             return Ok(None);
         };
-        for range in &ranges {
-            let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-            let Some((content, rest)) = bytes.split_at_checked(len) else {
-                return Ok(None);
-            };
-            bytes = rest;
-            let written = target.write_all_at(content, range.start);
-            written.map_err(Error::io("write pages to", Path::new("memory")))?;
-        }
-        Ok(Some(ranges))
+        let whole = part.unpack(|content, at| {
+            let written = target.write_all_at(content, at);
+            written.map_err(Error::io("write pages to", Path::new("memory")))
+        })?;
+        Ok(whole.then_some(part.ranges))
     }
 }
 
@@ -130,6 +142,7 @@ fn name(number: usize) -> String {
 /// Names the content of an image: chunks are called by a keyed hash of theirs.
 fn fingerprint(manifest: &Manifest) -> [u8; FINGERPRINT] {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&[FORM]);
     hasher.update(&manifest.len.to_le_bytes());
     hasher.update(&manifest.chunk_bytes.to_le_bytes());
     for chunk in &manifest.chunks {
@@ -172,24 +185,85 @@ fn encode(fingerprint: &[u8; FINGERPRINT], ranges: &[Range<u64>], content: &[u8]
         part.extend(range.start.to_le_bytes());
         part.extend((range.end - range.start).to_le_bytes());
     }
-    part.extend(content);
+    for block in content.chunks(BLOCK) {
+        let (codec, packed) = codec::pack(block);
+        part.push(codec as u8);
+        // A block's length fits.
+        part.extend(
+            u32::try_from(packed.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        );
+        part.extend(packed);
+    }
     part
 }
 
-/// The ranges of a part, all within the image, and the bytes that belong there. `None` if the part is
-/// of another image's content, or none.
-fn decode<'a>(
-    fingerprint: &[u8; FINGERPRINT],
-    part: &'a [u8],
-    image_len: u64,
-) -> Option<(Vec<Range<u64>>, &'a [u8])> {
+/// What one record holds.
+struct Part<'a> {
+    /// All within the image.
+    ranges: Vec<Range<u64>>,
+    /// Their bytes, one range after the other, compressed.
+    blocks: &'a [u8],
+}
+
+impl Part<'_> {
+    /// Hands over the bytes, with the offset at which they belong. False if they are not what the
+    /// ranges need.
+    fn unpack(&self, mut write: impl FnMut(&[u8], u64) -> Result<()>) -> Result<bool> {
+        let mut left: u64 = self
+            .ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum();
+        let mut ranges = self.ranges.iter().cloned();
+        let mut range = 0..0;
+        let (mut blocks, mut plain) = (self.blocks, vec![0; BLOCK]);
+        while left > 0 {
+            let len = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+            let Some(rest) = unpack_block(blocks, &mut plain[..len]) else {
+                return Ok(false);
+            };
+            blocks = rest;
+            left -= len as u64;
+            let mut content = &plain[..len];
+            while !content.is_empty() {
+                if range.is_empty() {
+                    let Some(next) = ranges.next() else {
+                        return Ok(false);
+                    };
+                    range = next;
+                }
+                let room = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                let (now, later) = content.split_at(room.min(content.len()));
+                write(now, range.start)?;
+                range.start += now.len() as u64;
+                content = later;
+            }
+        }
+        Ok(blocks.is_empty())
+    }
+}
+
+/// Fills `plain` from the first block, and returns the others.
+fn unpack_block<'a>(blocks: &'a [u8], plain: &mut [u8]) -> Option<&'a [u8]> {
+    let (header, rest) = blocks.split_first_chunk::<BLOCK_HEADER>()?;
+    let [codec, len @ ..] = *header;
+    let len = usize::try_from(u32::from_le_bytes(len)).ok()?;
+    let (packed, rest) = rest.split_at_checked(len)?;
+    codec::unpack(Codec::from_byte(codec)?, packed, plain).ok()?;
+    Some(rest)
+}
+
+/// `None` if the part is of another image's content, or none.
+fn decode<'a>(fingerprint: &[u8; FINGERPRINT], part: &'a [u8], image_len: u64) -> Option<Part<'a>> {
     let (header, rest) = part.split_at_checked(HEADER)?;
     let (made_from, count) = header.split_at_checked(FINGERPRINT)?;
     let count = usize::try_from(u64::from_le_bytes(count.try_into().ok()?)).ok()?;
     if made_from != fingerprint || count > MAX_RANGES + PARTS {
         return None;
     }
-    let (list, bytes) = rest.split_at_checked(count.checked_mul(RANGE)?)?;
+    let (list, blocks) = rest.split_at_checked(count.checked_mul(RANGE)?)?;
     let mut ranges = Vec::with_capacity(count);
     let mut total = 0_u64;
     for entry in list.as_chunks::<RANGE>().0 {
@@ -200,7 +274,7 @@ fn decode<'a>(
         total = total.checked_add(len)?;
         ranges.push(start..end);
     }
-    (total == bytes.len() as u64).then_some((ranges, bytes))
+    (total <= MOST).then_some(Part { ranges, blocks })
 }
 
 /// The fingerprint is taken from the bytes themselves, so that what follows it is reached.
@@ -208,17 +282,30 @@ pub(crate) fn fuzz(image_len: u64, bytes: &[u8]) {
     let Some(fingerprint) = bytes.first_chunk() else {
         return;
     };
-    if let Some((ranges, content)) = decode(fingerprint, bytes, image_len) {
-        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        assert!(total == content.len() as u64, "ranges and content differ");
-        let within = ranges.iter().all(|range| range.end <= image_len);
-        assert!(within, "a range leaves the image");
+    if let Some(part) = decode(fingerprint, bytes, image_len) {
+        let total: u64 = part
+            .ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum();
+        let mut written = 0;
+        let unpacked = part.unpack(|content, at| {
+            let len = content.len() as u64;
+            assert!(
+                at.saturating_add(len) <= image_len,
+                "a range leaves the image"
+            );
+            written += len;
+            Ok(())
+        });
+        let whole = unpacked.is_ok_and(|whole| whole);
+        assert!(written <= total && (!whole || written == total));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FINGERPRINT, decode, encode, split};
+    use super::{BLOCK, FINGERPRINT, decode, encode, split};
 
     const PAGE: u64 = 4096;
 
@@ -240,17 +327,34 @@ mod tests {
 
     #[test]
     fn only_whole_parts_of_the_same_content_are_read() {
-        let content: Vec<u8> = (0..2 * PAGE).map(|at| (at % 251) as u8).collect();
+        // Blocks and ranges do not end together.
+        let ranges = [0..PAGE, 2 * PAGE..70 * PAGE, 80 * PAGE..81 * PAGE];
+        let content: Vec<u8> = (0..70 * PAGE).map(|at| (at % 251) as u8).collect();
+        assert!(content.len() > 2 * BLOCK && !content.len().is_multiple_of(BLOCK));
         let mine = [7; FINGERPRINT];
-        let part = encode(&mine, &[0..PAGE, 2 * PAGE..3 * PAGE], &content);
-        let (ranges, bytes) = decode(&mine, &part, 3 * PAGE).unwrap();
-        assert_eq!(ranges, [0..PAGE, 2 * PAGE..3 * PAGE]);
-        assert_eq!(bytes, content);
-        assert!(decode(&[8; FINGERPRINT], &part, 3 * PAGE).is_none());
+        let part = encode(&mine, &ranges, &content);
+        let unpack = |part: &[u8], len| -> Option<Vec<u8>> {
+            let part = decode(&mine, part, len)?;
+            let mut image = vec![0; usize::try_from(len).unwrap()];
+            let whole = part.unpack(|content, at| {
+                let at = usize::try_from(at).unwrap();
+                image[at..at + content.len()].copy_from_slice(content);
+                Ok(())
+            });
+            whole.unwrap().then_some(image)
+        };
+        let image = unpack(&part, 81 * PAGE).unwrap();
+        let there = |range: &std::ops::Range<u64>| {
+            let end = usize::try_from(range.end).unwrap();
+            &image[usize::try_from(range.start).unwrap()..end]
+        };
+        assert_eq!(ranges.each_ref().map(there).concat(), content);
+        assert!(decode(&[8; FINGERPRINT], &part, 81 * PAGE).is_none());
         // It would reach beyond the image.
-        assert!(decode(&mine, &part, 3 * PAGE - 1).is_none());
+        assert!(decode(&mine, &part, 81 * PAGE - 1).is_none());
         for len in 0..part.len() {
-            assert!(decode(&mine, &part[..len], 3 * PAGE).is_none(), "{len}");
+            assert!(unpack(&part[..len], 81 * PAGE).is_none(), "{len}");
         }
+        assert!(unpack(&[&part[..], &[0]].concat(), 81 * PAGE).is_none());
     }
 }
