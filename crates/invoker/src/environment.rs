@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use clock::Clock;
@@ -11,7 +11,7 @@ use crate::hooks::EndpointGuard;
 use crate::invoker::Invoker;
 use crate::output::{Capture, platform};
 use crate::runtime_api::Exchange;
-use crate::snapshots::LiveImage;
+use crate::snapshots::{LiveImage, Turn};
 use crate::status::{Entry, EnvironmentState};
 use crate::{Function, FunctionKey, exit};
 
@@ -60,6 +60,8 @@ pub(crate) struct Origin {
     pub live: Arc<LiveImage>,
     /// Set when it was killed because a page of its memory could not be had.
     pub lost_memory: Arc<AtomicBool>,
+    /// Until its first answer, if it is to show what that needs.
+    pub turn: Mutex<Option<Turn>>,
 }
 
 /// What runs on the server for one environment, stopped by dropping it.

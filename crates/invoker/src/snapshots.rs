@@ -21,7 +21,7 @@ mod revision;
 mod upkeep;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chunks::Chunks;
@@ -35,7 +35,7 @@ use crate::{Function, FunctionKey};
 
 pub use config::{SnapStart, SnapStartMode};
 pub(crate) use identity::Identity;
-pub(crate) use live::{LiveError, LiveImage};
+pub(crate) use live::{LiveError, LiveImage, Turn};
 pub use metrics::{Counter, PhaseMetrics, PhaseStatus};
 pub(crate) use metrics::{Metrics, Phase};
 pub use outcome::{
@@ -55,6 +55,8 @@ pub(crate) struct Snapshots {
     /// `None` where environments cannot be thawed at all.
     confinement: Option<Arc<Confinement>>,
     userfault: Option<OwnedFd>,
+    /// Whether clones can be made to show exactly what they use.
+    records_exactly: bool,
     host: OnceLock<snapshot::Host>,
     revisions: Mutex<HashMap<FunctionKey, Arc<Revision>>>,
     making: Semaphore,
@@ -79,6 +81,8 @@ impl Snapshots {
         if let Err(err) = &userfault {
             tracing::info!(error = %err, "no userfaultfd: a restore waits for its whole image");
         }
+        let userfault = userfault.ok();
+        let possible = |device: &OwnedFd| snapshot::Recorder::is_possible(device.as_fd());
         Arc::new(Self {
             cache_bytes: config.memory_cache_bytes(crate::config::host_memory_mb()),
             making: Semaphore::new(config.parallel_snapshots.max(1)),
@@ -86,7 +90,8 @@ impl Snapshots {
             images,
             metrics: Metrics::default(),
             confinement,
-            userfault: userfault.ok(),
+            records_exactly: userfault.as_ref().is_some_and(possible),
+            userfault,
             host: OnceLock::new(),
             revisions: Mutex::default(),
             claims: tokio::sync::Mutex::default(),

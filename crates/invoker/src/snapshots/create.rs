@@ -413,7 +413,7 @@ impl Snapshots {
                 return Ok(Err("its description cannot be written".to_owned()));
             };
             let parts = (header, frozen.image);
-            match LiveImage::complete(parts, &confinement, pages, &snapshots.metrics) {
+            match LiveImage::complete(parts, &confinement, pages, &snapshots) {
                 Ok(live) => Ok(Ok((Arc::new(live), meta))),
                 Err(err) => unthawable(err).map(Err),
             }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use chunks::Fill;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use sandbox::Confinement;
-use snapshot::{CompileOptions, Image, Tape, WorkingSet};
+use snapshot::{CompileOptions, Image, Recorder, Tape, WorkingSet};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::envelope::Header;
 use super::{Metrics, Phase, Snapshots};
@@ -22,6 +23,10 @@ use crate::runtime_api::Pending;
 /// How long the rest of an image waits for the first answer of an environment that has its first
 /// pages.
 const FIRST_ANSWER: Duration = Duration::from_millis(500);
+
+/// How often what other first answers needed beside it is added to a recorded working set: enough for
+/// what varies a little, an end for what is never the same.
+const MAX_ADDITIONS: u32 = 4;
 
 /// The name of the side record with the pages that a first answer needs.
 pub(super) const WORKING_SET: &str = "working-set";
@@ -45,6 +50,10 @@ pub(crate) struct LiveImage {
     complete: AtomicBool,
     tapes: Mutex<Tapes>,
     working_set: Mutex<Recording>,
+    /// Pages that a clone had to wait for although those that are needed were there.
+    missed: Mutex<Vec<Range<u64>>>,
+    /// Whether a clone can be made to show exactly what it uses.
+    records_exactly: bool,
     used: Mutex<Instant>,
     /// Restores that failed since the last one that succeeded.
     pub failures: AtomicU32,
@@ -65,6 +74,8 @@ struct Tapes {
     faulting: Option<Arc<Tape>>,
     /// For clones that nobody waits for yet.
     unhurried: Option<Arc<Tape>>,
+    /// For the clone that shows what a first answer needs.
+    recording: Option<Arc<Tape>>,
 }
 
 /// What a tape is made for.
@@ -76,6 +87,8 @@ enum Pace {
     Faulting,
     /// Nobody waits yet.
     Unhurried,
+    /// As [`Self::AtOnce`], and it is to be seen which pages are used.
+    Recording,
 }
 
 #[derive(Debug)]
@@ -120,6 +133,68 @@ pub(crate) struct Ready {
     pub tape: Arc<Tape>,
     /// Pages that are not there yet are asked for here.
     pub fill: Option<Arc<Fill>>,
+    /// A recorder is to be received from the clone.
+    pub recording: bool,
+}
+
+impl Ready {
+    fn plain(tape: Arc<Tape>) -> Self {
+        Self {
+            tape,
+            fill: None,
+            recording: false,
+        }
+    }
+}
+
+/// Held for the one environment that shows what a first answer needs. When it is dropped before that
+/// is known, it is another one's turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    live: Arc<LiveImage>,
+    recorder: Option<JoinHandle<io::Result<Recorder>>>,
+}
+
+impl Turn {
+    /// `None` if it is known, or another one's turn.
+    pub fn take(live: &Arc<LiveImage>) -> Option<Self> {
+        let mut recording = live.recording();
+        if !matches!(*recording, Recording::Wanted) {
+            return None;
+        }
+        *recording = Recording::UnderWay;
+        drop(recording);
+        Some(Self {
+            live: Arc::clone(live),
+            recorder: None,
+        })
+    }
+
+    /// What `receiving` brings is kept until [`Self::recorder`].
+    pub fn keep(&mut self, receiving: JoinHandle<io::Result<Recorder>>) {
+        self.recorder = Some(receiving);
+    }
+
+    /// `None` if more may seem to have been used than was.
+    pub async fn recorder(&mut self) -> Option<Recorder> {
+        match self.recorder.take()?.await {
+            Ok(Ok(recorder)) => Some(recorder),
+            Ok(Err(err)) => {
+                tracing::warn!(error = %err, "a snapshot's pages are not recorded one by one");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut recording = self.live.recording();
+        if matches!(*recording, Recording::UnderWay) {
+            *recording = Recording::Wanted;
+        }
+    }
 }
 
 impl Pages {
@@ -161,11 +236,12 @@ impl LiveImage {
         (header, image): (Header, Image),
         confinement: &Arc<Confinement>,
         pages: Pages,
-        metrics: &Metrics,
+        snapshots: &Snapshots,
     ) -> Result<Self, LiveError> {
         pages.seal();
-        let live = Self::new((header, image), confinement, pages, None, None)?;
-        live.compile_plain(metrics)?;
+        let mut live = Self::new((header, image), confinement, pages, None, None)?;
+        live.records_exactly = snapshots.records_exactly;
+        live.compile_complete(snapshots.metrics())?;
         Ok(live)
     }
 
@@ -176,18 +252,19 @@ impl LiveImage {
         pages: Pages,
         filling: Filling,
         working_set: Option<WorkingSet>,
-        metrics: &Metrics,
+        snapshots: &Snapshots,
     ) -> Result<Self, LiveError> {
-        let live = Self::new(
+        let mut live = Self::new(
             (header, image),
             confinement,
             pages,
             Some(filling),
             working_set,
         )?;
+        live.records_exactly = snapshots.records_exactly;
         // Memory that is not shared is read by the tape, all of it.
         if live.header.shares_memory {
-            let tape = live.compile(Pace::Faulting, metrics)?;
+            let tape = live.compile(Pace::Faulting, snapshots.metrics())?;
             live.tapes().faulting = Some(Arc::new(tape));
         }
         Ok(live)
@@ -222,6 +299,8 @@ impl LiveImage {
             packed,
             answered: Notify::new(),
             tapes: Mutex::default(),
+            missed: Mutex::default(),
+            records_exactly: false,
             used: Mutex::new(Instant::now()),
             failures: AtomicU32::new(0),
         })
@@ -270,7 +349,7 @@ impl LiveImage {
         if self.is_complete() {
             let plain = self.tapes().plain.clone();
             if let Some(tape) = plain {
-                return Ok(Ready { tape, fill: None });
+                return Ok(Ready::plain(tape));
             }
         }
         let faulting = self.tapes().faulting.clone().filter(|_| can_fault);
@@ -286,6 +365,7 @@ impl LiveImage {
             return Ok(Ready {
                 tape,
                 fill: Some(Arc::clone(fill)),
+                recording: false,
             });
         }
         if let Some(fill) = &self.fill {
@@ -297,7 +377,18 @@ impl LiveImage {
             Some(tape) => tape,
             None => self.compile_plain(metrics)?,
         };
-        Ok(Ready { tape, fill: None })
+        Ok(Ready::plain(tape))
+    }
+
+    /// For the clone that shows what a first answer needs, if it can be made to show just that. One
+    /// of an image that is still being loaded does so anyway.
+    pub fn recorded_next(&self) -> Option<Ready> {
+        let tape = self.tapes().recording.clone()?;
+        Some(Ready {
+            tape,
+            fill: None,
+            recording: true,
+        })
     }
 
     /// The tape of a clone that is made ahead of time, from an image that is complete.
@@ -319,7 +410,7 @@ impl LiveImage {
                 compiled.map_err(io::Error::other)??
             }
         };
-        Ok(Ready { tape, fill: None })
+        Ok(Ready::plain(tape))
     }
 
     fn is_packed(&self, range: &Range<u64>) -> bool {
@@ -344,12 +435,15 @@ impl LiveImage {
         let (live, snapshots) = (Arc::clone(self), Arc::clone(snapshots));
         let compiled = tokio::task::spawn_blocking(move || {
             live.pages.seal();
+            // What comes after a first answer is nobody's.
+            live.lock_missed().clear();
             let known = live.working_set().is_some();
-            live.compile_plain(snapshots.metrics())?;
+            live.compile_complete(snapshots.metrics())?;
             live.complete.store(true, Ordering::Release);
             // Recorded in between, and by someone who saw that it was not complete.
             if !known && live.working_set().is_some() {
                 live.compile_plain(snapshots.metrics())?;
+                live.tapes().recording = None;
             }
             live.compact();
             Ok(())
@@ -357,25 +451,38 @@ impl LiveImage {
         compiled.await.map_err(io::Error::other)?
     }
 
-    /// True for the one environment that is to find out what a first answer needs.
-    pub fn wants_recording(&self) -> bool {
-        let mut recording = self.recording();
-        let wanted = matches!(*recording, Recording::Wanted);
-        if wanted {
-            *recording = Recording::UnderWay;
+    /// A clone waits for these pages.
+    pub fn miss(&self, pages: Range<u64>) {
+        if self.packed.is_some() {
+            self.lock_missed().push(pages);
         }
-        wanted
     }
 
-    /// It did not find out; another one may try.
-    pub fn recording_failed(&self) {
-        *self.recording() = Recording::Wanted;
+    /// The working set with what was missed, unless nothing was, or that was so too often.
+    pub fn grown(&self) -> Option<Arc<WorkingSet>> {
+        let missed = std::mem::take(&mut *self.lock_missed());
+        let mut recording = self.recording();
+        let Recording::Known(known) = &mut *recording else {
+            return None;
+        };
+        if missed.is_empty() || known.additions >= MAX_ADDITIONS {
+            return None;
+        }
+        Arc::make_mut(known).add(missed);
+        Some(Arc::clone(known))
+    }
+
+    fn lock_missed(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over what a first answer needed. To be called where blocking is allowed.
     pub fn recorded(&self, set: WorkingSet, metrics: &Metrics) {
         *self.recording() = Recording::Known(Arc::new(set));
-        self.tapes().unhurried = None;
+        {
+            let mut tapes = self.tapes();
+            (tapes.unhurried, tapes.recording) = (None, None);
+        }
         if self.is_complete()
             && let Err(err) = self.compile_plain(metrics)
         {
@@ -412,6 +519,17 @@ impl LiveImage {
         by_tape.chain(snapshot::required(&self.image)).collect()
     }
 
+    /// The tapes for when all pages are there.
+    fn compile_complete(&self, metrics: &Metrics) -> Result<(), LiveError> {
+        self.compile_plain(metrics)?;
+        let unknown = self.working_set().is_none();
+        if unknown && self.records_exactly && self.header.shares_memory {
+            let tape = self.compile(Pace::Recording, metrics)?;
+            self.tapes().recording = Some(Arc::new(tape));
+        }
+        Ok(())
+    }
+
     fn compile_plain(&self, metrics: &Metrics) -> Result<Arc<Tape>, LiveError> {
         let tape = Arc::new(self.compile(Pace::AtOnce, metrics)?);
         self.tapes().plain = Some(Arc::clone(&tape));
@@ -424,6 +542,11 @@ impl LiveImage {
         let options = CompileOptions {
             memory: self.header.memory(),
             userfault: pace == Pace::Faulting,
+            page_by_page: match pace {
+                Pace::Recording => true,
+                Pace::Faulting => set.is_none() && self.records_exactly,
+                Pace::AtOnce | Pace::Unhurried => false,
+            },
             working_set: set.as_deref(),
             unhurried: pace == Pace::Unhurried,
             confinement: Some(snapshot::Confinement {
@@ -467,4 +590,74 @@ pub(super) fn touched(set: &WorkingSet, length: u64) -> Vec<Range<u64>> {
         .map(|(offset, count)| *offset..offset.saturating_add(*count).min(length))
         .filter(|range| range.start < range.end)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(working_set: Option<WorkingSet>) -> Arc<LiveImage> {
+        let header = Header {
+            pending: Vec::new(),
+            token: String::new(),
+            shares_memory: true,
+        };
+        let parts = (header, snapshot::example::image());
+        let confinement = Arc::new(Confinement {
+            uid: 993,
+            gid: 990,
+            drop_groups: false,
+            filter: Vec::new(),
+        });
+        let pages = Pages::new().unwrap();
+        let mut live = LiveImage::new(parts, &confinement, pages, None, working_set).unwrap();
+        live.packed = Some(Vec::new());
+        live.records_exactly = true;
+        Arc::new(live)
+    }
+
+    #[test]
+    fn one_environment_at_a_time_shows_what_a_first_answer_needs() {
+        let live = live(None);
+        let turn = Turn::take(&live).unwrap();
+        assert!(Turn::take(&live).is_none());
+        // It ended without an answer.
+        drop(turn);
+        let turn = Turn::take(&live).unwrap();
+        live.recorded(WorkingSet::default(), &Metrics::default());
+        drop(turn);
+        assert!(Turn::take(&live).is_none());
+        assert!(live.working_set().is_some());
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn only_until_it_is_known_is_there_a_tape_that_shows_it() {
+        let live = live(None);
+        assert!(live.recorded_next().is_none());
+        live.compile_complete(&Metrics::default()).unwrap();
+        assert!(live.recorded_next().unwrap().recording);
+        live.recorded(WorkingSet::default(), &Metrics::default());
+        assert!(live.recorded_next().is_none());
+        live.compile_complete(&Metrics::default()).unwrap();
+        assert!(live.recorded_next().is_none());
+    }
+
+    #[test]
+    fn what_was_missed_is_added_a_few_times() {
+        let live = live(Some(WorkingSet {
+            touched: vec![(0, 4096)],
+            ..WorkingSet::default()
+        }));
+        assert!(live.grown().is_none());
+        for time in 1..=u64::from(MAX_ADDITIONS) {
+            live.miss(8192 * time..8192 * time + 4096);
+            let set = live.grown().unwrap();
+            assert_eq!(set.touched.len() as u64, 1 + time);
+            assert_eq!(live.working_set(), Some(set));
+            assert!(live.grown().is_none(), "it is known by now");
+        }
+        live.miss(0x10_0000..0x10_1000);
+        assert!(live.grown().is_none());
+    }
 }

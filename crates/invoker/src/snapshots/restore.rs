@@ -1,19 +1,19 @@
 //! Starting an environment from a snapshot.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use snapshot::WorkingSet;
 
 use super::envelope;
-use super::live::{self, Filling, LiveError, LiveImage, Pages, WORKING_SET};
+use super::live::{self, Filling, LiveError, LiveImage, Pages, Turn, WORKING_SET};
 use super::revision::{Plan, Revision, Stage, Stored};
 use super::{Phase, SnapshotError, Snapshots};
-use crate::InvokeError;
 use crate::environment::{Environment, Origin};
 use crate::invoker::Invoker;
 use crate::start::{Raised, Source, Start, StartFailure, ThawError, Unleased};
+use crate::{FunctionKey, InvokeError};
 
 /// How the engine begins to say that a mapped file has changed since the freeze, for instance
 /// because the interpreter was updated.
@@ -226,10 +226,6 @@ impl Snapshots {
             Ok(None) => return Ok(None),
             Err(err) => return Err(err.into()),
         };
-        // Without it a restore is slower, nothing else.
-        let working_set = stored.side(WORKING_SET).await.ok().flatten();
-        let working_set: Option<WorkingSet> =
-            working_set.and_then(|record| serde_json::from_slice(&record).ok());
         revision.set_stored(Stored {
             created: stored.created(),
             bytes: stored.len(),
@@ -241,14 +237,20 @@ impl Snapshots {
         let pages = Pages::new().map_err(LiveError::Memory)?;
         let sized = pages.file().set_len(stored.len());
         sized.map_err(LiveError::Memory)?;
-        // What is known to be needed first lies together. Without that, it is in chunks.
-        let packed = match &working_set {
-            Some(_) => stored.load_first(pages.file()).await,
-            None => None,
-        };
+        let described = Arc::clone(&stored);
+        let decoding = tokio::task::spawn_blocking(move || envelope::open(described.meta()));
+        // What is known to be needed first lies together. Without that, it is in chunks. Without
+        // knowing it a restore is slower, nothing else.
+        let (working_set, packed) =
+            tokio::join!(stored.side(WORKING_SET), stored.load_first(pages.file()));
+        let working_set: Option<WorkingSet> = working_set
+            .ok()
+            .flatten()
+            .and_then(|record| serde_json::from_slice(&record).ok());
+        let decoded = decoding.await.map_err(failed)?;
+        let (header, image) = decoded.map_err(Unusable::Damaged)?;
         let snapshots = Arc::clone(self);
         let opening = tokio::task::spawn_blocking(move || {
-            let (header, image) = envelope::open(stored.meta()).map_err(Unusable::Damaged)?;
             if image.pages_len != stored.len() {
                 return Err(Unusable::Damaged("its pages are of another length".into()));
             }
@@ -271,13 +273,11 @@ impl Snapshots {
                 pages,
                 Filling { fill, packed },
                 working_set,
-                &snapshots.metrics,
+                &snapshots,
             )?;
             Ok(Some(Arc::new(live)))
         });
-        opening
-            .await
-            .unwrap_or_else(|err| Err(LiveError::Memory(std::io::Error::other(err)).into()))
+        opening.await.unwrap_or_else(|err| Err(failed(err)))
     }
 
     /// Follows the loading of an image to its end.
@@ -359,25 +359,34 @@ impl Snapshots {
 
     /// The first answer of a restored environment is there: now it shows which pages that took.
     pub async fn answered(self: &Arc<Self>, environment: &Environment) {
-        let Some(Origin { live, .. }) = &environment.origin else {
+        let Some(Origin { live, turn, .. }) = &environment.origin else {
             return;
         };
+        let turn = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
         if environment.deliveries != 1 {
             return;
         }
         self.metrics.lap(Phase::FirstAnswer, environment.woken());
         live.has_answered();
-        if !live.wants_recording() {
+        if let Some(set) = live.grown() {
+            if let Ok(record) = serde_json::to_vec(&*set) {
+                self.keep_working_set(&environment.key, live, record);
+            }
             return;
         }
-        let Ok(pid) = environment.process().host_pid() else {
-            live.recording_failed();
+        let (Some(mut turn), Ok(pid)) = (
+            turn.or_else(|| Turn::take(live)),
+            environment.process().host_pid(),
+        ) else {
             return;
         };
         let began = Instant::now();
+        let recorder = turn.recorder().await;
         let (scanned, snapshots) = (Arc::clone(live), Arc::clone(self));
         let scanning = tokio::task::spawn_blocking(move || {
             let set = snapshot::scan(pid, &scanned.image)?;
+            // From here on it is an environment like any other.
+            drop(recorder);
             let record = serde_json::to_vec(&set)?;
             scanned.recorded(set, &snapshots.metrics);
             Ok::<_, std::io::Error>(record)
@@ -386,14 +395,24 @@ impl Snapshots {
             Ok(Ok(record)) => record,
             Ok(Err(err)) => {
                 tracing::warn!(function = %environment.key, error = %err, "cannot tell what an environment has touched");
-                live.recording_failed();
                 return;
             }
             Err(_) => return,
         };
+        drop(turn);
         self.metrics.lap(Phase::WorkingSet, began);
-        let plan = self.known(&environment.key);
-        let Some(plan) = plan.and_then(|revision| revision.plan()) else {
+        self.keep_working_set(&environment.key, live, record);
+    }
+
+    /// Stores what a first answer needs, in the background.
+    fn keep_working_set(
+        self: &Arc<Self>,
+        key: &FunctionKey,
+        live: &Arc<LiveImage>,
+        record: Vec<u8>,
+    ) {
+        let plan = self.known(key).and_then(|revision| revision.plan());
+        let Some(plan) = plan else {
             return;
         };
         let (snapshots, live) = (Arc::clone(self), Arc::clone(live));
@@ -462,6 +481,11 @@ impl From<LiveError> for Unusable {
             err @ LiveError::Memory(_) => Self::Failed(err),
         }
     }
+}
+
+/// A task did not come to its end.
+fn failed(err: tokio::task::JoinError) -> Unusable {
+    LiveError::Memory(std::io::Error::other(err)).into()
 }
 
 /// What the caller of an invocation is told when an after-restore hook failed.

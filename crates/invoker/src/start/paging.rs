@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use chunks::Fill;
 use sandbox::Process;
-use snapshot::{Pager, PagerEvent};
+use snapshot::{Pager, PagerEvent, Recorder};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -37,6 +37,12 @@ pub(super) fn handover() -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))
+}
+
+/// For a clone whose pages are all there.
+pub(super) async fn receive_recorder(socket: UnixStream) -> io::Result<Recorder> {
+    let receive = || Recorder::receive(socket.as_fd());
+    socket.async_io(Interest::READABLE, receive).await
 }
 
 /// Why pages are not served any more.
@@ -80,14 +86,15 @@ impl Paging {
             Err(err) => return Err(err.into()),
         };
         drop(socket);
-        serve(pager, Arc::clone(&self.fill), Arc::clone(&self.snapshots)).await
+        let origin = (Arc::clone(&self.live), Arc::clone(&self.fill));
+        serve(pager, origin, Arc::clone(&self.snapshots)).await
     }
 }
 
 /// Serves one address space and those of its children, for as long as it is not dropped.
 fn serve(
     pager: Pager,
-    fill: Arc<Fill>,
+    (live, fill): (Arc<LiveImage>, Arc<Fill>),
     snapshots: Arc<Snapshots>,
 ) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>> {
     Box::pin(async move {
@@ -116,6 +123,7 @@ fn serve(
                     PagerEvent::Fault(fault) => {
                         let (pager, fill) = (Arc::clone(&pager), Arc::clone(&fill));
                         let snapshots = Arc::clone(&snapshots);
+                        live.miss(fault.pages.clone());
                         under_way.spawn(async move {
                             let began = Instant::now();
                             fill.demand(fault.pages.clone()).await?;
@@ -125,7 +133,8 @@ fn serve(
                         });
                     }
                     PagerEvent::Forked(child) => {
-                        let served = serve(child, Arc::clone(&fill), Arc::clone(&snapshots));
+                        let origin = (Arc::clone(&live), Arc::clone(&fill));
+                        let served = serve(child, origin, Arc::clone(&snapshots));
                         under_way.spawn(served);
                     }
                 }

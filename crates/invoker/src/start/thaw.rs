@@ -6,8 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sandbox::{Exit, Process, Thaw};
@@ -21,7 +21,7 @@ use crate::invoker::Invoker;
 use crate::output::Sources;
 use crate::output::platform::{Status, Versions};
 use crate::runtime_api::{Exchange, RestoreOutcome, RuntimeFault};
-use crate::snapshots::{LiveError, LiveImage, Phase, Plan, Revision, Snapshots};
+use crate::snapshots::{LiveError, LiveImage, Phase, Plan, Revision, Snapshots, Turn};
 use crate::status::EnvironmentState;
 
 /// A runtime that was thawed and waits, or is about to wait, to be released.
@@ -36,6 +36,7 @@ pub(crate) struct Raised {
     readers: JoinSet<()>,
     pager: Option<Aborted>,
     lost_memory: Arc<AtomicBool>,
+    turn: Option<Turn>,
     restored: oneshot::Receiver<RestoreOutcome>,
     /// What came of it, if that was known before its release: an image that waits for an event is
     /// ready by having arrived.
@@ -113,9 +114,13 @@ impl Raised {
         let metrics = snapshots.metrics();
         let began = Instant::now();
         let can_fault = snapshots.userfault_device().is_some();
-        let ready = match release || !live.is_complete() {
-            true => live.ready(can_fault, metrics).await?,
-            false => live.ahead(&snapshots).await?,
+        // One that nobody waits for may never answer.
+        let mut turn = release.then(|| Turn::take(&live)).flatten();
+        let recorded = turn.as_ref().and_then(|_| live.recorded_next());
+        let ready = match recorded {
+            Some(ready) => ready,
+            None if release || !live.is_complete() => live.ready(can_fault, metrics).await?,
+            None => live.ahead(&snapshots).await?,
         };
         let (exchange, restored) = Exchange::thawed(&live.pending);
         if release {
@@ -126,12 +131,13 @@ impl Raised {
         let thawing = metrics.lap(Phase::TakeSandbox, taking);
         let listeners = Listeners::take(&mut prepared)?;
         let spec = spec(invoker, &revision.function, &plan.resolved);
-        let userfault = match (&ready.fill, snapshots.userfault_device()) {
-            (Some(fill), Some(device)) => {
+        let asks = ready.fill.is_some() || ready.recording;
+        let userfault = match snapshots.userfault_device().filter(|_| asks) {
+            Some(device) => {
                 let (ours, theirs) = paging::handover()?;
-                Some((fill, device, ours, theirs))
+                Some((device, ours, theirs))
             }
-            _ => None,
+            None => None,
         };
         let log = match live.has_log_pipe() {
             true => Some(log_pipe()?),
@@ -145,7 +151,7 @@ impl Raised {
             log: log.as_ref().map(|log| log.as_fd()),
             userfault: userfault
                 .as_ref()
-                .map(|(_, device, _, theirs)| (device.as_fd(), theirs.as_fd())),
+                .map(|(device, _, theirs)| (device.as_fd(), theirs.as_fd())),
             scratch: live.scratch(),
         };
         let plot = Plot {
@@ -170,18 +176,23 @@ impl Raised {
         let lines = lines.into_iter().flatten().collect();
         let process = Arc::new(process);
         let lost_memory = Arc::new(AtomicBool::new(false));
-        let pager = userfault.map(|(fill, _, ours, theirs)| {
+        let mut pager = None;
+        if let Some((_, ours, theirs)) = userfault {
             drop(theirs);
-            let paging = Paging {
-                snapshots: Arc::clone(&snapshots),
-                revision: Arc::clone(&revision),
-                live: Arc::clone(&live),
-                fill: Arc::clone(fill),
-                process: Arc::clone(&process),
-                failed: Arc::clone(&lost_memory),
-            };
-            Aborted(tokio::spawn(paging.serve(ours)).abort_handle())
-        });
+            if let Some(fill) = ready.fill {
+                let paging = Paging {
+                    snapshots: Arc::clone(&snapshots),
+                    revision: Arc::clone(&revision),
+                    live: Arc::clone(&live),
+                    fill,
+                    process: Arc::clone(&process),
+                    failed: Arc::clone(&lost_memory),
+                };
+                pager = Some(Aborted(tokio::spawn(paging.serve(ours)).abort_handle()));
+            } else if let Some(turn) = &mut turn {
+                turn.keep(tokio::spawn(paging::receive_recorder(ours)));
+            }
+        }
         site.listen(Sources { lines, frames })?;
         let watcher = site.watch(invoker, revision.key.clone(), &process);
         let mut raised = Self {
@@ -195,6 +206,7 @@ impl Raised {
             readers: JoinSet::new(),
             pager,
             lost_memory,
+            turn,
             restored,
             early: None,
             began,
@@ -380,6 +392,7 @@ impl Unleased {
             readers,
             pager,
             lost_memory,
+            turn,
             ..
         } = *self.raised;
         let services = Services {
@@ -400,7 +413,11 @@ impl Unleased {
                 duration: self.duration,
                 hooks: self.hooks,
             }),
-            origin: Some(Origin { live, lost_memory }),
+            origin: Some(Origin {
+                live,
+                lost_memory,
+                turn: Mutex::new(turn),
+            }),
             companions: None,
             sandbox: site.sandbox,
             process,
