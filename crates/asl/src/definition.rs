@@ -39,6 +39,7 @@ pub struct Definition {
     main: FlowId,
     /// `TimeoutSeconds` of the whole execution.
     pub timeout_seconds: Option<u64>,
+    is_heavy: bool,
     check: TaskCheck,
 }
 
@@ -399,6 +400,12 @@ impl Definition {
         self.states
             .iter()
             .any(|state| state.language == Language::Jsonata)
+    }
+
+    /// Whether one of its expressions may take seconds, or memory: who runs executions lets few of
+    /// these take their steps at a time.
+    pub const fn is_heavy(&self) -> bool {
+        self.is_heavy
     }
 
     /// The ARNs of the activities that its tasks wait for.

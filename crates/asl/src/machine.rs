@@ -23,11 +23,13 @@ pub use context::moment;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::budget::StepBudget;
 use crate::definition::{Definition, Resource, StateId};
 use crate::failure::{Failure, names};
 use crate::history::{EventKind, HistoryEvent};
@@ -325,6 +327,8 @@ struct Step<'a> {
     definition: &'a Definition,
     now_ms: i64,
     chance: Seeded,
+    /// Of its JSONata expressions, all together.
+    budget: Rc<StepBudget>,
     commands: Vec<Command>,
     ready: VecDeque<FiberId>,
     /// Where everything stood before the failure that is being dealt with.
@@ -445,6 +449,7 @@ impl Execution {
             definition,
             now_ms,
             chance: Seeded::new(seed),
+            budget: Rc::default(),
             commands: Vec::new(),
             ready: VecDeque::new(),
             watch: None,

@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     // The server runs this same executable again as the spawner of sandboxes, before there are
     // threads. In that case this does not return.
     sandbox::spawner_main();
+    // And once more for JSONata expressions that may become large; that does not return, either.
+    evaluators::worker_main();
+    evaluators::install();
 
     let cli = cli::Cli::parse();
     let json = cli.global.json;

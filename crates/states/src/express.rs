@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use asl::Definition;
 use asl::failure::{Failure, names};
 use asl::machine::{Input, TaskId};
 use clock::Timestamp;
@@ -16,6 +17,7 @@ use store::{Batch, Expect};
 use tokio::sync::mpsc;
 
 use crate::Error;
+use crate::aside::turn;
 use crate::executions::{
     About, Attempt, Described, Effect, Executions, Live, Start, Started, State, Status, What, call,
     chance, input_of, record,
@@ -118,7 +120,12 @@ impl Executions {
             told,
             coming,
         };
-        let described = match running.turn() {
+        let ended = match running.definition().is_heavy() {
+            // Waits for its turn.
+            true => None,
+            false => running.turn(),
+        };
+        let described = match ended {
             Some(described) => described,
             // A client that goes away does not end it.
             None => tokio::spawn(running.go_on())
@@ -132,8 +139,20 @@ impl Executions {
 }
 
 impl Running {
+    fn definition(&self) -> &Definition {
+        &self.live.about.revision.definition
+    }
+
     async fn go_on(mut self) -> Described {
         loop {
+            // Of a heavy definition not even the first turn has been taken.
+            if !self.live.state().inputs.is_empty() {
+                let turn = turn(self.definition()).await;
+                if let Some(described) = self.turn() {
+                    return described;
+                }
+                drop(turn);
+            }
             let next = self.live.state().next_moment();
             let clock = self.executions.clock().clone();
             tokio::select! {
@@ -150,9 +169,6 @@ impl Running {
                     let timers = due.into_iter().map(|timer| (Input::Timer(timer), None));
                     state.inputs.extend(timers);
                 }
-            }
-            if let Some(described) = self.turn() {
-                return described;
             }
         }
     }

@@ -50,6 +50,7 @@ use self::reading::Reading;
 use self::record::{End, Ended, How, Outcome, Run};
 use self::results::{Form, Results};
 use self::tally::Counts;
+use crate::aside::{aside, turn};
 use crate::executions::{Executions, MapRunner, MapStart, MapUpdate};
 use crate::lock::lock;
 use crate::machines::{Machines, Revision};
@@ -230,7 +231,11 @@ impl MapRuns {
         let about = &start.about;
         let request = &start.request;
         let state = about.revision.definition.state(request.state);
-        let settings = Settings::of(map, request, live.start_ms(), live.seed(u64::MAX))
+        let turn = turn(&about.revision.definition).await;
+        let settings =
+            aside(|| Settings::of(map, request, live.start_ms(), live.seed(u64::MAX)));
+        drop(turn);
+        let settings = settings
             .map_err(|error| error.in_state(&state.name, request.entered_event))?;
         let who = Who {
             account: about.account().parse().map_err(|_| Error::Stopping)?,

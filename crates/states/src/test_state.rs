@@ -26,7 +26,7 @@ use protocol::Caller;
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::aside::aside;
+use crate::aside::{aside, turn};
 use crate::executions::{About, Attempt, TaskRunner, chance};
 use crate::machines::{Kind as MachineKind, Revision};
 use request::Request;
@@ -55,15 +55,15 @@ pub async fn run(
     let definition = Arc::clone(&request.definition);
     let mut trial = Trial::new(&definition, setup, started.as_millis());
     let ended = match &request.mock {
-        Some(mock) => trial
-            .mocked(
-                &definition,
-                mock.clone(),
-                &request.iterations,
-                started.as_millis(),
-                chance(),
-            )
-            .map_err(|misfit| Error::validation(misfit.to_string()))?,
+        Some(mock) => {
+            let _turn = turn(&definition).await;
+            let mocked = || {
+                let iterations = &request.iterations;
+                let now_ms = started.as_millis();
+                trial.mocked(&definition, mock.clone(), iterations, now_ms, chance())
+            };
+            aside(mocked).map_err(|misfit| Error::validation(misfit.to_string()))?
+        }
         None => {
             let one = One {
                 clock,
@@ -142,7 +142,10 @@ struct One<'a> {
 impl One<'_> {
     async fn run(&self, trial: &mut Trial) -> Ended {
         let definition = &self.request.definition;
-        match aside(|| trial.run(definition, self.started.as_millis(), chance())) {
+        let own_turn = turn(definition).await;
+        let next = aside(|| trial.run(definition, self.started.as_millis(), chance()));
+        drop(own_turn);
+        match next {
             Next::Ended(ended) => ended,
             Next::Wait { at_ms } => {
                 let last = self.started + MAX_DURATION;
@@ -152,10 +155,12 @@ impl One<'_> {
                     return Ended::Failed(timeout());
                 }
                 self.clock.sleep_until(moment).await;
+                let _turn = turn(definition).await;
                 aside(|| trial.wake(definition, self.clock.now().as_millis(), chance()))
             }
             Next::Run(request) => {
                 let result = self.task(&request).await;
+                let _turn = turn(definition).await;
                 let now_ms = self.clock.now().as_millis();
                 aside(|| trial.answer(definition, result, now_ms, chance()))
             }

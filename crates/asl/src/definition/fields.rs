@@ -31,9 +31,20 @@ pub struct Found {
     objects: Vec<Diagnostic>,
     transitions: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
+    /// There is an expression whose evaluation may take long.
+    is_heavy: bool,
 }
 
 impl Found {
+    /// Notes what evaluating an expression may take.
+    pub fn weigh(&mut self, expression: &Jsonata) {
+        self.is_heavy |= expression.is_heavy();
+    }
+
+    pub const fn is_heavy(&self) -> bool {
+        self.is_heavy
+    }
+
     pub fn schema(&mut self, message: impl Into<String>, location: impl Into<String>) {
         self.error(SCHEMA, message, location);
     }
@@ -80,6 +91,7 @@ impl Found {
             mut objects,
             transitions,
             warnings,
+            is_heavy: _,
         } = self;
         objects.extend(transitions);
         objects.extend(warnings);
@@ -373,6 +385,7 @@ impl<'d> Fields<'d> {
     }
 
     fn check(&self, place: &str, expression: &Jsonata, offered: Offered, found: &mut Found) {
+        found.weigh(expression);
         for mistake in expression.mistakes(offered) {
             found.error(mistake.code, mistake.message, self.at(place));
         }

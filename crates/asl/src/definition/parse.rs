@@ -74,7 +74,7 @@ fn machine(document: &Map<String, Value>) -> (Option<Definition>, Vec<Diagnostic
     let timeout_seconds = fields.whole("TimeoutSeconds", 1, MAX_SECONDS, &mut found);
     let mut builder = Builder::default();
     builder.flow(&fields, 0, &mut found);
-    let built = builder.finish(timeout_seconds);
+    let built = builder.finish(timeout_seconds, found.is_heavy());
     let is_wrong = found.is_wrong();
     (built.filter(|_| !is_wrong), found.into_all())
 }
@@ -218,12 +218,13 @@ impl Builder {
         names
     }
 
-    fn finish(self, timeout_seconds: Option<u64>) -> Option<Definition> {
+    fn finish(self, timeout_seconds: Option<u64>, is_heavy: bool) -> Option<Definition> {
         Some(Definition {
             flows: self.flows.into_iter().collect::<Option<_>>()?,
             states: self.states.into_iter().collect::<Option<_>>()?,
             main: FlowId(0),
             timeout_seconds,
+            is_heavy,
             check: super::TaskCheck::default(),
         })
     }

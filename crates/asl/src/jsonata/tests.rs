@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::Budget;
-use crate::scope::{Scope, Variables};
+use crate::scope::{Scope, Seeded, Variables};
 
 fn evaluate(expression: &str, input: Value) -> Result<Value, EvaluationError> {
     let context = json!({"State": {"Name": "S"}});

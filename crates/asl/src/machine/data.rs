@@ -83,7 +83,7 @@ impl Step<'_> {
                 variables: &data.variables,
             },
             chance: &mut self.chance,
-            budget: Budget::default(),
+            budget: Budget::within(&self.budget),
             now_ms: self.now_ms,
             result: data.result.as_deref(),
             error_output: data.error_output.as_ref(),

@@ -264,6 +264,7 @@ impl Trial {
             definition,
             now_ms,
             chance: Seeded::new(seed),
+            budget: std::rc::Rc::default(),
             commands: Vec::new(),
             ready: std::collections::VecDeque::new(),
             unwound: None,

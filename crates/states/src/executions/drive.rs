@@ -17,6 +17,7 @@ use super::record::{self, Head};
 use super::{
     About, Attempt, Described, Executions, MapReport, MapStart, MapUpdate, Status, status_of,
 };
+use crate::aside::turn;
 use crate::lock::lock;
 use crate::machines::{Kind, Target, arn};
 use crate::{Error, writing};
@@ -68,6 +69,7 @@ impl Executions {
         let expect = if named { Expect::Absent } else { Expect::Any };
         let live = Arc::new(Live::new(number, Arc::clone(&about), Some(expect)));
         let made = {
+            let _turn = turn(&about.revision.definition).await;
             let mut state = live.state();
             state.driven = true;
             state.inputs.push_back((Input::Start, None));
@@ -266,7 +268,14 @@ impl Executions {
     fn drive(self: &Arc<Self>, live: Arc<Live>) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            while let Some(made) = this.next_turn(&live) {
+            loop {
+                let made = {
+                    let _turn = turn(&live.about.revision.definition).await;
+                    this.next_turn(&live)
+                };
+                let Some(made) = made else {
+                    return;
+                };
                 let Ok(mut made) = made.inspect_err(|err| this.abandon(&live, err)) else {
                     return;
                 };

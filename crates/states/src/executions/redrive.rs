@@ -13,6 +13,7 @@ use super::drive::chance;
 use super::record::{self, Head};
 use super::{Executions, Status};
 use crate::Error;
+use crate::aside::turn;
 
 /// After this time an execution cannot be taken up any more.
 const REDRIVABLE_FOR: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -42,6 +43,7 @@ impl Executions {
         about.redriven = Some(now);
         about.redrive_token = token;
         let about = Arc::new(about);
+        let turn = turn(&about.revision.definition).await;
         let live = Arc::new(self.replayed(number, Arc::clone(&about))?);
         let made = {
             let mut state = live.state();
@@ -50,6 +52,7 @@ impl Executions {
             state.inputs.push_back((Input::Redrive, None));
             live.turn(&mut state, now, &self.missing(&about), chance)?
         };
+        drop(turn);
         if made.batch.is_empty() {
             return Err(refused("it did not stop where it could be taken up"));
         }

@@ -14,6 +14,7 @@ use super::objects::{Objects, Who};
 use super::record::{self, Chunk, Read};
 use super::source::Source;
 use super::{MapRuns, scan_last};
+use crate::aside::{aside, turn};
 
 /// A chunk has no more children than this, and about so many bytes.
 const CHUNK_CHILDREN: usize = 1_000;
@@ -76,8 +77,15 @@ pub async fn read(runs: Arc<MapRuns>, live: Arc<Live>, reading: Reading) -> Resu
                 skip -= 1;
                 continue;
             }
-            let input = selector
-                .select(item.value, &place, now_ms, seed)
+            let select = || selector.select(item.value, &place, now_ms, seed);
+            let selected = match reading.definition.is_heavy() {
+                true => {
+                    let _turn = turn(&reading.definition).await;
+                    aside(select)
+                }
+                false => select(),
+            };
+            let input = selected
                 .map_err(|error| error.in_state(&state.name, reading.request.entered_event))?;
             let before = chunk.inputs.len();
             batches.add(&input, &mut chunk.inputs)?;

@@ -126,7 +126,15 @@ fn reader(fields: &Fields<'_>, found: &mut Found) -> Option<ItemReader> {
     // Column names are not looked at for expressions.
     let config = own.get("ReaderConfig").map(|value| match own.language {
         Language::JsonPath => Template::json_path(value).unwrap_or(Template::Value(value.clone())),
-        Language::Jsonata => Template::jsonata(value),
+        Language::Jsonata => {
+            let template = Template::jsonata(value);
+            let mut expressions = Vec::new();
+            template.expressions("ReaderConfig", &mut expressions);
+            for (_, expression) in expressions {
+                found.weigh(expression);
+            }
+            template
+        }
     });
     if let Some(own) = own.inner("ReaderConfig", found) {
         max_items = own.amount("MaxItems", Range::POSITIVE, found);
