@@ -68,7 +68,7 @@ def ended(states, arn: str) -> dict:
 @pytest.mark.parametrize(("expression", "why"), [(REPLACE, [MEMORY]), (DOUBLE, [MEMORY]), (PAD, [MEMORY, TIME]),
                                                  (ENDLESS, [TIME])])
 def test_it_fails_in_every_kind_of_execution(server, account, expression, why):
-    states = server.client("stepfunctions", account=account)
+    states = server.client("stepfunctions", account=account, inject_host_prefix=False)
 
     def check(error: str, cause: str) -> None:
         assert error == FAILED
@@ -94,7 +94,7 @@ def test_it_fails_in_every_kind_of_execution(server, account, expression, why):
 
 def test_hundred_at_once_leave_others_alone(own_server):
     server = own_server()
-    states = server.client("stepfunctions")
+    states = server.client("stepfunctions", inject_host_prefix=False)
     hostile = [create(states, f"hostile-{n}", expression) for n, expression in enumerate(HOSTILE)]
     small = create(states, "small", "$sum($states.input.n)", "EXPRESS")
     states.start_sync_execution(stateMachineArn=small, input='{"n": [1]}')
@@ -135,7 +135,7 @@ def test_hundred_at_once_leave_others_alone(own_server):
 
 def test_evaluator_that_is_killed_is_replaced(own_server):
     server = own_server()
-    states = server.client("stepfunctions")
+    states = server.client("stepfunctions", inject_host_prefix=False)
     mapped = create(states, "mapped", "$map([1, 2], function($x){$x * 2})", "EXPRESS")
     endless = create(states, "endless", ENDLESS, "EXPRESS")
 
@@ -161,7 +161,7 @@ def test_evaluator_that_is_killed_is_replaced(own_server):
 
 def test_evaluators_end_with_the_server(own_server):
     server = own_server()
-    states = server.client("stepfunctions")
+    states = server.client("stepfunctions", inject_host_prefix=False)
     endless = create(states, "endless", ENDLESS, "EXPRESS")
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(states.start_sync_execution, stateMachineArn=endless)

@@ -61,7 +61,10 @@ fn main() {
     let filter = std::env::args().skip(1).find(|text| !text.starts_with('-'));
     let tests: &[(&str, fn())] = &[
         ("values_and_errors_are_the_same_both_ways", same_both_ways),
-        ("process_is_kept_and_has_nothing_it_does_not_need", kept_and_bare),
+        (
+            "process_is_kept_and_has_nothing_it_does_not_need",
+            kept_and_bare,
+        ),
         ("too_much_memory_ends_one_expression", too_much_memory),
         ("too_much_time_ends_one_expression", too_much_time),
         ("process_that_is_killed_is_replaced", killed),
@@ -77,7 +80,10 @@ fn main() {
             let began = Instant::now();
             test();
             ran += 1;
-            println!("test {name} ... ok ({:.1} s)", began.elapsed().as_secs_f64());
+            println!(
+                "test {name} ... ok ({:.1} s)",
+                began.elapsed().as_secs_f64()
+            );
         }
     }
     println!("test result: ok. {ran} passed");
@@ -234,7 +240,11 @@ fn kept_and_bare() {
     let limits = fs::read_to_string(process.join("limits")).unwrap();
     let limit = |name: &str| {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
-        line[name.len()..].split_whitespace().next().unwrap().to_owned()
+        line[name.len()..]
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(limit("Max data size"), (512 << 20).to_string());
     assert_eq!(limit("Max core file size"), "0");
@@ -328,7 +338,9 @@ fn killed() {
     let idle = pool().idle();
     let hanging = thread::spawn(|| cause_of(ENDLESS));
     eventually("a process is busy", || pool().idle().len() < idle.len());
-    let busy = children().into_iter().find(|id| !pool().idle().contains(id));
+    let busy = children()
+        .into_iter()
+        .find(|id| !pool().idle().contains(id));
     kill(busy.unwrap());
     let cause = hanging.join().unwrap();
     assert!(cause.ends_with("What evaluated it has ended."), "{cause}");
@@ -340,7 +352,10 @@ fn grown() {
     let before = pool().idle();
     // Many small values, so that the memory does not go back to the system at once; whether it is
     // kept depends on the allocator, so what is checked is what is left.
-    let _ = evaluate("$count($map([1..90000], function($x){{'a': $string($x)}}))", 1);
+    let _ = evaluate(
+        "$count($map([1..90000], function($x){{'a': $string($x)}}))",
+        1,
+    );
     for id in pool().idle() {
         let kept = resident_kib(Path::new(&format!("/proc/{id}")), "RssAnon:");
         assert!(kept <= 64 << 10, "{kept} KiB, {before:?}");
@@ -372,7 +387,11 @@ fn hundred() {
             "{cause}"
         );
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     let grown = own_peak_kib() - before;
     assert!(grown < 64 << 10, "this process has grown by {grown} KiB");
@@ -393,11 +412,18 @@ fn shared_time() {
     let mut execution = Execution::new(identity());
     let began = Instant::now();
     execution.step(&definition, Input::Start, 1_700_000_000_000, 7);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
     let Some(Outcome::Failed(failure)) = execution.outcome() else {
         panic!("{:?}", execution.outcome());
     };
-    assert_eq!(failure.error.as_deref(), Some("States.QueryEvaluationError"));
+    assert_eq!(
+        failure.error.as_deref(),
+        Some("States.QueryEvaluationError")
+    );
     assert!(failure.cause.as_ref().unwrap().ends_with(TOO_LONG));
 }
 
@@ -428,8 +454,10 @@ fn idle() {
     let [id] = pool.idle()[..] else {
         panic!("{:?}", pool.idle());
     };
-    eventually("the process is gone", || !Path::new(&format!("/proc/{id}")).exists());
-    assert_eq!(pool.idle(), []);
+    eventually("the process is gone", || {
+        !Path::new(&format!("/proc/{id}")).exists()
+    });
+    assert!(pool.idle().is_empty());
     assert!(pool.evaluate(b"nonsense", Duration::from_secs(5)).is_ok());
     // With the pool, they go as well.
     let [id] = pool.idle()[..] else {

@@ -232,11 +232,10 @@ impl MapRuns {
         let request = &start.request;
         let state = about.revision.definition.state(request.state);
         let turn = turn(&about.revision.definition).await;
-        let settings =
-            aside(|| Settings::of(map, request, live.start_ms(), live.seed(u64::MAX)));
+        let settings = aside(|| Settings::of(map, request, live.start_ms(), live.seed(u64::MAX)));
         drop(turn);
-        let settings = settings
-            .map_err(|error| error.in_state(&state.name, request.entered_event))?;
+        let settings =
+            settings.map_err(|error| error.in_state(&state.name, request.entered_event))?;
         let who = Who {
             account: about.account().parse().map_err(|_| Error::Stopping)?,
             region: about.region().parse().map_err(|_| Error::Stopping)?,

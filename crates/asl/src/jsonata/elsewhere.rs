@@ -167,7 +167,8 @@ impl Evaluators {
         let parsed = guarded(|| parser::parse(source)).map_err(|Panicked| ());
         let tree = Arc::new(parsed.ok()?.ok()?);
         self.bytes += source.len();
-        while !self.trees.is_empty() && (self.trees.len() >= MAX_KEPT || self.bytes > MAX_KEPT_BYTES)
+        while !self.trees.is_empty()
+            && (self.trees.len() >= MAX_KEPT || self.bytes > MAX_KEPT_BYTES)
         {
             self.forget_oldest();
         }
