@@ -1,7 +1,7 @@
 //! What is evaluated in this process stays small in it. A test of its own, since the memory of a
 //! process is that of all its tests.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,9 +60,9 @@ fn peak_of_what_is_evaluated_here_is_bounded() {
     let objects = |n: usize| json!({"a": vec![json!({"b": 1, "c": []}); n], "t": "x"});
     let mut largest = 0;
     let mut here = 0;
-    for count in [100, 1_000, 5_000, 20_000, 60_000] {
+    for count in [1_000, 20_000, 60_000] {
         for input in [texts(count), numbers(count), objects(count)] {
-            for times in [1, 3, 10, 30, 100, 300] {
+            for times in [1, 10, 100] {
                 let repeated = |text: &str, between: &str| vec![text; times].join(between);
                 for source in [
                     format!("[{}]", repeated("$states.input", ", ")),
@@ -84,6 +84,7 @@ fn peak_of_what_is_evaluated_here_is_bounded() {
         }
     }
     // Both kinds have been tried, and the bound is not idle.
-    assert!(here > 100 && ASKED.load(Ordering::Relaxed) > 100, "{here}");
+    println!("{here} here, {largest} KiB at most");
+    assert!(here > 50 && ASKED.load(Ordering::Relaxed) > 50, "{here}");
     assert!(largest > 1 << 10, "{largest}");
 }

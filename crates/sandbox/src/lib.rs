@@ -84,3 +84,4 @@ pub use sandbox::{Prepared, Sandbox};
 pub use sandboxes::Sandboxes;
 pub use spawner::spawner_main;
 pub use spec::{Command, Confinement, Exit, Mount, Spec, Thaw};
+pub use sys::keep_descriptors;

@@ -24,6 +24,10 @@ pub fn run(args: Args) -> Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    // Neither sandboxes nor evaluators are meant to have what a shell has left open.
+    if let Err(err) = sandbox::keep_descriptors() {
+        tracing::warn!(error = %err, "could not keep descriptors from other programs");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("firn")
