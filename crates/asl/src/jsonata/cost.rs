@@ -282,6 +282,7 @@ impl Bound {
             names: &names,
             item: Poly::fixed(VALUE),
             repeated: false,
+            depth: MAX_DEPTH,
         };
         let node = analysis.node(tree)?;
         let item = Poly::fixed(VALUE);
@@ -338,6 +339,11 @@ fn take(value: &Value, left: &mut usize) -> Option<()> {
     }
 }
 
+/// Nodes inside of one another that are looked at; the parser allows a thousand, which is more than
+/// fits the stack here.
+const MAX_DEPTH: usize = 128;
+
+#[derive(Clone, Copy)]
 struct Analysis<'t> {
     /// What the expression has named itself.
     names: &'t BTreeMap<&'t str, Named>,
@@ -345,6 +351,8 @@ struct Analysis<'t> {
     item: Poly,
     /// There is a context item: something is evaluated once per element.
     repeated: bool,
+    /// How much deeper it may go.
+    depth: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -381,6 +389,7 @@ impl<'t> Analysis<'t> {
                 names,
                 item: Poly::fixed(VALUE),
                 repeated: false,
+                depth: MAX_DEPTH,
             };
             let node = analysis.node(value)?;
             work = work.plus(node.work.with_item(Poly::fixed(VALUE))?);
@@ -394,6 +403,14 @@ impl<'t> Analysis<'t> {
     }
 
     fn node(&self, node: &AstNode) -> Option<Node> {
+        let inside = Self {
+            depth: self.depth.checked_sub(1)?,
+            ..*self
+        };
+        inside.parts(node)
+    }
+
+    fn parts(&self, node: &AstNode) -> Option<Node> {
         match node {
             AstNode::String(text) => Some(Node {
                 is_text: true,
@@ -415,7 +432,7 @@ impl<'t> Analysis<'t> {
                 name,
                 args,
                 is_builtin: true,
-            } => self.function(name, args),
+            } => self.function(name, &self.nodes(args)?),
             AstNode::Array(items) | AstNode::ArrayGroup(items) => self.all(items, sum),
             // What is assigned further inside might be assigned once per element.
             AstNode::Block(items) => self.all(items, sum),
@@ -514,26 +531,42 @@ impl<'t> Analysis<'t> {
                     ..made
                 })
             }
-            BinaryOp::Range
-            | BinaryOp::ColonEqual
-            | BinaryOp::FocusBind
-            | BinaryOp::IndexBind
-            | BinaryOp::ChainPipe => None,
+            BinaryOp::ChainPipe => match rhs {
+                AstNode::Function {
+                    name,
+                    args,
+                    is_builtin: true,
+                } => {
+                    let first = self.node(lhs)?;
+                    let mut all = vec![first];
+                    all.extend(self.nodes(args)?);
+                    let mut made = self.function(name, &all)?;
+                    // The library makes a copy of the tree on the left. Its evaluation is more
+                    // work than that.
+                    made.work = made.work.plus(first.work);
+                    Some(made)
+                }
+                _ => None,
+            },
+            BinaryOp::Range | BinaryOp::ColonEqual | BinaryOp::FocusBind | BinaryOp::IndexBind => {
+                None
+            }
         }
     }
 
-    fn function(&self, name: &str, args: &[AstNode]) -> Option<Node> {
+    fn nodes(&self, nodes: &[AstNode]) -> Option<Vec<Node>> {
+        nodes.iter().map(|node| self.node(node)).collect()
+    }
+
+    /// A call with these arguments.
+    fn function(&self, name: &str, parts: &[Node]) -> Option<Node> {
         let (_, most, growth, is_text) = FUNCTIONS.iter().find(|(known, ..)| *known == name)?;
         // A name that the expression has given to something else.
-        if args.len() > *most || self.names.contains_key(name) {
+        if parts.len() > *most || self.names.contains_key(name) {
             return None;
         }
-        let parts: Vec<Node> = args
-            .iter()
-            .map(|arg| self.node(arg))
-            .collect::<Option<_>>()?;
         // The context item stands in for an argument that is missing.
-        let given = sum(&parts).plus(Amount::ITEM).plus(Amount::fixed(VALUE));
+        let given = sum(parts).plus(Amount::ITEM).plus(Amount::fixed(VALUE));
         let (size, more) = match growth {
             Growth::Same => (given, Amount::default()),
             Growth::Times(factor) => (given.scaled(*factor), Amount::default()),
@@ -561,7 +594,7 @@ impl<'t> Analysis<'t> {
         };
         let size = size.plus(Amount::fixed(VALUE));
         let mut work = size.plus(given).plus(more);
-        for part in &parts {
+        for part in parts {
             work = work.plus(part.work);
         }
         Some(Node {
@@ -628,9 +661,9 @@ impl<'t> Analysis<'t> {
     /// With the elements of something as context items.
     fn inside(&self, elements: Amount) -> Option<Self> {
         Some(Self {
-            names: self.names,
             item: elements.with_item(self.item)?,
             repeated: true,
+            ..*self
         })
     }
 

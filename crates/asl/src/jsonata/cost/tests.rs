@@ -37,6 +37,7 @@ fn ordinary_expressions_are_evaluated_here() {
         "$lowercase($substringBefore($v, '@'))",
         "$count($split($v, ','))",
         "$partition($states.input.lines, 10)",
+        "$states.input.lines.price ~> $sum() ~> $string()",
         "-$v",
     ] {
         let bound = bound(source).unwrap_or_else(|| panic!("{source}"));
@@ -51,7 +52,8 @@ fn what_may_become_large_is_evaluated_elsewhere() {
         "($f := function($s, $n){$n = 0 ? $length($s) : $f($s & $s, $n - 1)}; $f('abcdefgh', 28))",
         "$pad('', 2000000000, 'x')",
         "$map($states.input, function($x){$x})",
-        "$states.input.lines ~> $count()",
+        "$states.input.lines ~> $map($string)",
+        "$states.input.lines ~> $count",
         "[1..1000000]",
         "$range(1, 10, 1)",
         "$states.input.lines^(price)",
@@ -91,6 +93,35 @@ fn what_doubles_again_and_again_is_not_small() {
     let bound = bound(&format!("({source} $z)")).unwrap();
     assert!(!bound.is_small(100), "{bound:?}");
     assert!(!bound.is_light());
+}
+
+/// On a stack as threads of a runtime have it.
+#[test]
+fn deep_expressions_do_not_overflow_the_stack() {
+    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    let deep = thread.spawn(|| {
+        for (open, close) in [
+            ("[", "]"),
+            ("(", ")"),
+            ("$count(", ")"),
+            ("-", ""),
+            ("{'a': ", "}"),
+        ] {
+            for depth in [10, 400, 900, 5_000] {
+                let source = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+                let expression = Jsonata::of(&format!("{{% {source} %}}")).unwrap();
+                assert!(
+                    depth < 100 || expression.is_heavy() || open == "(",
+                    "{open} {depth}"
+                );
+            }
+        }
+        let chain = vec!["$v"; 20_000].join(" & ");
+        assert!(Jsonata::of(&format!("{{% {chain} %}}")).unwrap().is_heavy());
+        let chain = vec!["$v"; 20_000].join(".");
+        Jsonata::of(&format!("{{% {chain} %}}")).unwrap();
+    });
+    deep.unwrap().join().unwrap();
 }
 
 #[test]
@@ -206,7 +237,8 @@ fn expression() -> impl Strategy<Value = String> {
             (a.clone(), b.clone()).prop_map(|(a, b)| format!("{a}.[{b}]")),
             (a.clone(), b.clone()).prop_map(|(a, b)| format!("{a}.{{'p': {b}, 'q': a}}")),
             (a.clone(), b.clone()).prop_map(|(a, b)| format!("({a})[{b}]")),
-            (unary, a.clone()).prop_map(|(name, a)| format!("${name}({a})")),
+            (unary.clone(), a.clone()).prop_map(|(name, a)| format!("${name}({a})")),
+            (unary, a.clone()).prop_map(|(name, a)| format!("({a} ~> ${name}())")),
             (binary, a, b).prop_map(|(name, a, b)| format!("${name}({a}, {b})")),
         ]
     })
