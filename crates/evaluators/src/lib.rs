@@ -25,7 +25,11 @@ pub use worker::{MAX_MEMORY_BYTES, worker_main};
 pub fn install() {
     let pool: OnceLock<Option<Pool>> = OnceLock::new();
     elsewhere::evaluate_with(Box::new(move |request, limit| {
-        let pool = pool.get_or_init(|| Pool::new(Config::of(PathBuf::from("/proc/self/exe"))).ok());
+        let pool = pool.get_or_init(|| {
+            Pool::new(Config::of(PathBuf::from("/proc/self/exe")))
+                .inspect_err(|err| tracing::error!(error = %err, "expressions cannot be evaluated"))
+                .ok()
+        });
         // Without a thread for the pool there is nothing that could evaluate within bounds.
         let pool = pool.as_ref().ok_or(elsewhere::Lost::Process)?;
         pool.evaluate(request, limit)

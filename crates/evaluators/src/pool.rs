@@ -136,7 +136,10 @@ impl Pool {
         let (told, heard) = mpsc::sync_channel(1);
         self.starter.send(told).map_err(|_| Lost::Process)?;
         let started = heard.recv().map_err(|_| Lost::Process)?;
-        started.map_err(|_| Lost::Process)
+        started.map_err(|err| {
+            tracing::error!(error = %err, "could not start a process for expressions");
+            Lost::Process
+        })
     }
 }
 
