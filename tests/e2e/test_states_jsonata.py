@@ -151,6 +151,8 @@ def test_evaluator_that_is_killed_is_replaced(own_server):
     # Between two expressions.
     for pid in evaluators(server):
         os.kill(pid, 9)
+    while evaluators(server):
+        time.sleep(0.01)
     assert json.loads(run(mapped)["output"]) == {"made": [2, 4]}
     # In the middle of one: the only one that there is, since it was free.
     [pid] = evaluators(server)

@@ -383,6 +383,7 @@ fn is_child(id: u32, of: u32) -> bool {
 fn kill(id: u32) {
     let status = Command::new("kill").arg("-9").arg(id.to_string()).status();
     assert!(status.unwrap().success());
+    eventually("it has ended", || !children().contains(&id));
 }
 
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
