@@ -27,6 +27,9 @@ const PARTS: usize = 4;
 /// Most bytes of all of them.
 const MOST: u64 = 48 << 20;
 const MAX_RANGES: usize = 1 << 16;
+/// What a process maps, and whoever serves its page faults: a page of which only a part were there
+/// would count as being there. So no record has less than whole pages, whichever records there are.
+const PAGE: u64 = 4096;
 /// Bytes that are compressed together.
 const BLOCK: usize = 128 << 10;
 /// Codec, length.
@@ -39,20 +42,21 @@ const HEADER: usize = FINGERPRINT + 8;
 const RANGE: usize = 16;
 
 impl StoredImage {
-    /// Stores these ranges (in bytes) of the image for [`Self::load_first`]. False if they are too
-    /// many to be worth it.
+    /// Stores the pages of these ranges (in bytes) of the image for [`Self::load_first`]. False if
+    /// they are too many to be worth it.
     pub async fn keep_first(&self, ranges: &[Range<u64>]) -> Result<bool> {
-        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let within = |range: &Range<u64>| range.start < range.end && range.end <= self.len();
-        let possible = ranges.iter().all(within) && ranges.len() <= MAX_RANGES;
-        if total == 0 || total > MOST || !possible {
+        if !ranges.iter().all(within) {
+            return Ok(false);
+        }
+        let ranges = whole_pages(ranges, self.len());
+        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        if total == 0 || total > MOST || ranges.len() > MAX_RANGES {
             return Ok(false);
         }
         let fingerprint = fingerprint(&self.reading.manifest);
-        for (number, ranges) in split(ranges, total.div_ceil(PARTS as u64))
-            .iter()
-            .enumerate()
-        {
+        let each = total.div_ceil(PARTS as u64).next_multiple_of(PAGE);
+        for (number, ranges) in split(&ranges, each).iter().enumerate() {
             let content = self.content(ranges).await?;
             let part = encode(&fingerprint, ranges, &content);
             self.put_side(&name(number), &part).await?;
@@ -154,7 +158,24 @@ fn fingerprint(manifest: &Manifest) -> [u8; FINGERPRINT] {
     *hasher.finalize().as_bytes()
 }
 
-/// Into [`PARTS`] lists of about `each` bytes.
+/// The pages that the ranges are in, in order, each once.
+fn whole_pages(ranges: &[Range<u64>], len: u64) -> Vec<Range<u64>> {
+    let mut ranges: Vec<_> = ranges
+        .iter()
+        .map(|range| range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE).min(len))
+        .collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut whole: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match whole.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => whole.push(range),
+        }
+    }
+    whole
+}
+
+/// Into [`PARTS`] lists of about `each` bytes, a multiple of [`PAGE`].
 fn split(ranges: &[Range<u64>], each: u64) -> Vec<Vec<Range<u64>>> {
     let mut parts = vec![Vec::new(); PARTS];
     let (mut number, mut taken) = (0, 0);
@@ -271,6 +292,9 @@ fn decode<'a>(fingerprint: &[u8; FINGERPRINT], part: &'a [u8], image_len: u64) -
         let start = u64::from_le_bytes(start.try_into().ok()?);
         let len = u64::from_le_bytes(len.try_into().ok()?);
         let end = start.checked_add(len).filter(|end| *end <= image_len)?;
+        if start % PAGE != 0 || (end % PAGE != 0 && end != image_len) {
+            return None;
+        }
         total = total.checked_add(len)?;
         ranges.push(start..end);
     }
@@ -305,15 +329,33 @@ pub(crate) fn fuzz(image_len: u64, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, FINGERPRINT, decode, encode, split};
+    use super::{BLOCK, FINGERPRINT, PAGE, decode, encode, split, whole_pages};
 
-    const PAGE: u64 = 4096;
+    #[test]
+    fn ranges_become_whole_pages() {
+        let ranges = [
+            5 * PAGE + 1..6 * PAGE + 1,
+            1..2,
+            4095..4097,
+            9 * PAGE..9 * PAGE + 7,
+        ];
+        let pages = whole_pages(&ranges, 9 * PAGE + 9);
+        assert_eq!(
+            pages,
+            [0..2 * PAGE, 5 * PAGE..7 * PAGE, 9 * PAGE..9 * PAGE + 9]
+        );
+    }
 
     #[test]
     fn what_is_split_is_the_same_together() {
         let ranges = [0..PAGE, 3 * PAGE..20 * PAGE, 30 * PAGE..31 * PAGE];
-        let parts = split(&ranges, 19 * PAGE / 4 + 1);
+        let parts = split(&ranges, 5 * PAGE);
         assert_eq!(parts.len(), 4);
+        let bounds = parts
+            .iter()
+            .flatten()
+            .flat_map(|range| [range.start, range.end]);
+        assert!(bounds.into_iter().all(|bound| bound % PAGE == 0));
         assert!(parts.iter().all(|part| !part.is_empty()));
         let covered: u64 = parts
             .iter()

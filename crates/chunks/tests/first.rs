@@ -38,6 +38,8 @@ async fn they_come_back_after_a_restart_and_nothing_else_does() {
     let mut expected = vec![0; LEN];
     for range in &ranges {
         let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        // The pages that they are in.
+        let range = range.start / 4096 * 4096..range.end.next_multiple_of(4096).min(LEN);
         expected[range.clone()].copy_from_slice(&pages[range]);
     }
     let mut found = vec![0; LEN];
@@ -102,4 +104,46 @@ async fn what_is_damaged_or_too_much_is_left_to_the_chunks() {
             .await
             .is_none()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_is_never_there_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let chunks = open(Config::local(dir.path()));
+    let pages: Vec<u8> = pages(1, LEN).iter().map(|byte| byte | 1).collect();
+    put(&chunks, "a", "one", &pages).await;
+    let one = image(&chunks, "a", "one").await;
+    let of_parts = || {
+        let parts = files(dir.path()).into_iter();
+        let parts = parts.filter(|path| path.to_string_lossy().contains("side/first-"));
+        let mut parts: Vec<_> = parts.map(|path| dir.path().join(path)).collect();
+        parts.sort();
+        let bytes = parts.iter().map(|path| std::fs::read(path).unwrap());
+        parts.iter().cloned().zip(bytes).collect::<Vec<_>>()
+    };
+    // Kept twice, and read while the second half of the records has not been written yet.
+    assert!(one.keep_first(&[0..50_000, 90_000..210_001]).await.unwrap());
+    let earlier = of_parts();
+    assert!(one.keep_first(&[0..70_000, 90_000..330_007]).await.unwrap());
+    for (path, bytes) in earlier.iter().skip(2) {
+        std::fs::write(path, bytes).unwrap();
+    }
+    drop((one, chunks));
+    let chunks = open(Config::local(dir.path()));
+    let target = Arc::new(file(&vec![0; LEN]));
+    let one = image(&chunks, "a", "one").await;
+    let loaded = one.load_first(&target).await.unwrap();
+    assert!(!loaded.is_empty());
+    let mut found = vec![0; LEN];
+    target.read_exact_at(&mut found, 0).unwrap();
+    // No byte of the image is zero.
+    for (at, page) in found.chunks(4096).enumerate() {
+        let absent = page.iter().all(|byte| *byte == 0);
+        assert!(
+            absent || page == &pages[at * 4096..][..page.len()],
+            "page {at}"
+        );
+        let within = |range: &std::ops::Range<u64>| range.contains(&(at as u64 * 4096));
+        assert_eq!(!absent, loaded.iter().any(within), "page {at}");
+    }
 }
