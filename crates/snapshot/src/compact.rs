@@ -94,7 +94,10 @@ mod tests {
         let compacted = compact(file.as_fd(), content.len() as u64).unwrap();
         // As much as there is unbroken memory for.
         let whole = compacted == content.len() as u64;
-        assert!(whole || compacted.is_multiple_of(HUGE as u64), "{compacted}");
+        assert!(
+            whole || compacted.is_multiple_of(HUGE as u64),
+            "{compacted}"
+        );
         let mut now = vec![0; content.len()];
         file.read_exact_at(&mut now, 0).unwrap();
         assert!(now == content);
