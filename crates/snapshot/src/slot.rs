@@ -1,6 +1,4 @@
 //! Numbers of the descriptors that a thaw starts with. Images use lower ones only.
-//!
-//! Beside these, descriptor 2 of the stub is the pipe in which a failing thaw says why.
 
 /// The tape.
 pub const TAPE: i32 = 900;
@@ -16,5 +14,7 @@ pub const LOG: i32 = 904;
 pub const USERFAULT_DEVICE: i32 = 905;
 /// A unix socket over which the clone sends its userfaultfd; may be absent.
 pub const USERFAULT_SOCKET: i32 = 906;
+/// The pipe in which a failing thaw says why.
+pub const REPORT: i32 = 907;
 /// Descriptors of an image are below.
 pub const FIRST: i32 = TAPE;

@@ -43,8 +43,10 @@ pub(crate) use preamble::{Preamble, TRAILER};
 pub(crate) use sys::{ExtendedState, sealed_file};
 
 use crate::{Image, PAGE, WorkingSet};
-pub(crate) use writer::REGION;
-use writer::{Expect, Step, Writer};
+pub(crate) use blob::{REPORT, code};
+pub(crate) use place::HIGHEST;
+pub(crate) use writer::{ENTRY_BYTES, Expect, Step, Stream};
+use writer::Writer;
 
 /// How a process gets its memory back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -310,14 +312,14 @@ impl Compiler<'_> {
         self.stamp("gather threads")?;
         if !self.stamps.is_empty() {
             let len = self.stamps.len() as u64 * 16;
-            let report = u64::from(crate::enter::REPORT.cast_unsigned());
+            let report = u64::from(crate::slot::REPORT.cast_unsigned());
             let args = [report, self.stamps_at, len];
             self.tape.call(libc::SYS_write, &args, Expect::Success);
         }
         self.tape.about("close the thaw's descriptors");
         let first = u64::from(crate::slot::FIRST.cast_unsigned());
         // The report stays for what follows; it closes when the filter is in place.
-        let report = u64::from(crate::enter::REPORT.cast_unsigned());
+        let report = u64::from(crate::slot::REPORT.cast_unsigned());
         self.tape.call(
             libc::SYS_close_range,
             &[first, report - 1, 0],

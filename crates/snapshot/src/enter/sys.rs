@@ -8,7 +8,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use crate::PAGE;
-use crate::tape::{Preamble, REGION, TRAILER};
+use crate::tape::{Preamble, TRAILER};
 
 fn check(ret: i64) -> io::Result<i64> {
     if ret < 0 {
@@ -40,11 +40,6 @@ pub fn set_dumpable() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }.into()).map(drop)
 }
 
-pub fn process_id() -> i32 {
-    // SAFETY: no arguments. Not from libc's cache, if it has one.
-    i32::try_from(unsafe { libc::syscall(libc::SYS_getpid) }).unwrap_or(0)
-}
-
 pub fn duplicate(from: RawFd, to: RawFd) -> io::Result<()> {
     // SAFETY: descriptors of a process that is about to be replaced belong to nobody.
     check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }.into()).map(drop)
@@ -60,24 +55,21 @@ pub fn clock(clock: libc::clockid_t) -> io::Result<u64> {
     Ok(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
 }
 
-/// For children, and for [`enter_time_namespace`].
+/// For children; [`libc::setns`] makes it this process's own.
 pub fn new_time_namespace() -> io::Result<()> {
     // SAFETY: this changes neither memory nor descriptors.
     check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into()).map(drop)
 }
 
-pub const TIME_FOR_CHILDREN: &CStr = c"/proc/self/ns/time_for_children";
-
-pub fn enter_time_namespace() -> io::Result<()> {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+/// Opens a file under the number `to`.
+pub fn open(path: &CStr, flags: i32, to: RawFd) -> io::Result<()> {
     // SAFETY: a C string, which the kernel reads.
-    let fd = check(unsafe { libc::open(TIME_FOR_CHILDREN.as_ptr(), flags) }.into())?;
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) }.into())?;
     let fd = RawFd::try_from(fd).unwrap_or(-1);
-    // SAFETY: the call takes numbers only.
-    let entered = check(unsafe { libc::setns(fd, libc::CLONE_NEWTIME) }.into());
+    let placed = duplicate(fd, to);
     // SAFETY: opened above, and not used again.
     unsafe { libc::close(fd) };
-    entered.map(drop)
+    placed
 }
 
 /// Size and time of change of a file, without regard to what it is.
@@ -124,95 +116,75 @@ fn read_at(fd: RawFd, bytes: &mut [u8], at: u64) -> io::Result<()> {
     }
 }
 
-const USERFAULTFD_IOC_NEW: libc::c_ulong = 0xaa00;
-
-/// Makes a userfaultfd for this process, hands it over through `socket`, and leaves it under the
-/// device's number, where the tape looks for it.
+/// Maps the interpreter's page and, after it, what it may write.
 ///
-/// Its features are chosen by the receiver: the kernel lets only a privileged process ask for
-/// word of forks, and this one may be privileged in its user namespace only. The receiver answers
-/// with a byte once that is done.
-pub fn hand_over_userfault(device: RawFd, socket: RawFd) -> io::Result<()> {
-    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
-    // SAFETY: this ioctl takes flags.
-    let fd = check(unsafe { libc::ioctl(device, USERFAULTFD_IOC_NEW, flags) }.into())?;
-    let fd = RawFd::try_from(fd).unwrap_or(-1);
-    send_descriptor(socket, fd)?;
-    duplicate(fd, device)?;
-    // SAFETY: made above, and not used again under this number.
-    unsafe { libc::close(fd) };
-    let mut answer = [0_u8];
-    // SAFETY: the kernel writes at most one byte.
-    let received = unsafe { libc::recv(socket, answer.as_mut_ptr().cast(), 1, 0) };
-    match check(received as i64)? {
-        1 => Ok(()),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-fn send_descriptor(socket: RawFd, fd: RawFd) -> io::Result<()> {
-    let mut byte = [0_u8];
-    let mut vector = libc::iovec {
-        iov_base: byte.as_mut_ptr().cast(),
-        iov_len: 1,
-    };
-    // Aligned as a cmsghdr must be.
-    let mut control = [0_u64; 4];
-    // SAFETY: plain data for which zero means "none".
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = &raw mut vector;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    // SAFETY: arithmetic on a constant.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as usize;
-    // SAFETY: the control buffer holds one header with four bytes.
-    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-    // SAFETY: as above.
-    unsafe {
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd);
-    }
-    // SAFETY: everything that the message points to lives until the call is over.
-    let sent = unsafe { libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) };
-    check(sent as i64).map(drop)
-}
-
 /// # Safety
-/// The file must hold the tape that `preamble` describes.
-pub unsafe fn map_tape(tape: RawFd, preamble: &Preamble) -> io::Result<()> {
-    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let len = usize::try_from(preamble.len).map_err(|_| invalid())?;
-    let writable = usize::try_from(preamble.writable_len).map_err(|_| invalid())?;
-    let code = ptr::with_exposed_provenance_mut::<libc::c_void>(
-        usize::try_from(preamble.base).map_err(|_| invalid())?,
-    );
-    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE;
-    // The whole hole must be free, not only what the tape takes of it: the tape unmaps everything
-    // around the hole, and nothing in it.
-    let hole = usize::try_from(REGION).map_err(|_| invalid())?;
-    let anonymous = flags | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+/// The content must be an interpreter.
+pub unsafe fn map_lobby(base: u64, end: u64, content: &[u8]) -> io::Result<()> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let address = usize::try_from(base).map_err(|_| invalid())?;
+    let len = usize::try_from(end - base).map_err(|_| invalid())?;
+    if content.len() > len {
+        return Err(invalid());
+    }
+    let place = ptr::with_exposed_provenance_mut::<libc::c_void>(address);
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: the kernel refuses to put it over anything.
-    let mapped = unsafe { libc::mmap(code, hole, libc::PROT_NONE, anonymous, -1, 0) };
-    if mapped != code {
+    let mapped = unsafe { libc::mmap(place, len, protection, flags, -1, 0) };
+    if mapped != place {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: mapped just now, and not used.
-    check(unsafe { libc::munmap(code, hole) }.into())?;
-    // SAFETY: the kernel refuses to put it over anything.
-    let mapped = unsafe { libc::mmap(code, len, libc::PROT_READ, flags, tape, 0) };
-    if mapped != code {
-        return Err(io::Error::last_os_error());
-    }
-    let page = 4096;
-    // SAFETY: memory that was mapped just now, of which nothing in Rust knows.
-    let ret = unsafe { libc::mprotect(code, page, libc::PROT_READ | libc::PROT_EXEC) };
-    check(ret.into())?;
-    let data = code.wrapping_byte_add(page);
+    // SAFETY: mapped just now, as long as that, and nothing else knows of it.
+    unsafe { ptr::copy_nonoverlapping(content.as_ptr(), place.cast(), content.len()) };
+    let page = usize::try_from(PAGE).map_err(|_| invalid())?;
     // SAFETY: as above.
-    let ret = unsafe { libc::mprotect(data, writable, libc::PROT_READ | libc::PROT_WRITE) };
-    check(ret.into()).map(drop)
+    check(unsafe { libc::mprotect(place, page, libc::PROT_READ | libc::PROT_EXEC) }.into()).map(drop)
+}
+
+/// Closes all descriptors but those between the two, both included.
+///
+/// # Safety
+/// Nobody may use any of them again.
+pub unsafe fn close_but(first: RawFd, last: RawFd) -> io::Result<()> {
+    let (before, after) = (first.cast_unsigned() - 1, last.cast_unsigned() + 1);
+    for (first, last) in [(0, before), (after, u32::MAX)] {
+        // SAFETY: the caller's promise.
+        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    }
+    Ok(())
+}
+
+const SPECIAL: [&str; 3] = ["[vvar]", "[vvar_vclock]", "[vdso]"];
+
+/// Start and length of the kernel's own mappings, ascending.
+pub fn special_mappings() -> io::Result<Vec<(u64, u64)>> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let special = maps
+        .lines()
+        .filter(|line| SPECIAL.iter().any(|name| line.ends_with(name)));
+    let range = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let parse = |hex| u64::from_str_radix(hex, 16).ok();
+        let (start, end) = (parse(start)?, parse(end)?);
+        Some((start, end.checked_sub(start)?))
+    };
+    let found: Option<Vec<_>> = special.map(range).collect();
+    match found {
+        Some(found) if !found.is_empty() => Ok(found),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Moves one of the kernel's own mappings.
+///
+/// # Safety
+/// No code may use it where it was, and nothing may be at `to`.
+pub unsafe fn move_mapping(start: u64, len: u64, to: u64) -> io::Result<()> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: the caller's promise.
+    check(unsafe { libc::syscall(libc::SYS_mremap, start, len, len, flags, to) }).map(drop)
 }
 
 /// Takes back the registration that libc made for this thread: its memory is about to go away,
@@ -266,49 +238,27 @@ fn thread_pointer() -> usize {
     0
 }
 
-/// Moves this process's `[vvar]`, `[vdso]` and so on to where the tape expects them.
-///
 /// # Safety
-/// No code may use the vDSO afterwards.
-pub unsafe fn park(special: &[(i64, u64, u64)]) -> io::Result<()> {
-    // SAFETY: the call takes a number only.
-    let vdso = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
-    let unsupported = || io::Error::from(io::ErrorKind::Unsupported);
-    if vdso == 0 || special.is_empty() {
-        return Err(unsupported());
-    }
-    for (offset, len, place) in special {
-        let start = vdso.checked_add_signed(*offset).ok_or_else(unsupported)?;
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: the place lies in the hole that the tape begins, which nothing else uses.
-        let ret = unsafe { libc::syscall(libc::SYS_mremap, start, *len, *len, flags, *place) };
-        check(ret)?;
-    }
-    Ok(())
-}
-
-/// # Safety
-/// The tape must be mapped.
+/// At `code` the interpreter must be mapped, at `entry` entries that use only what they know to be
+/// there.
 #[cfg(target_arch = "x86_64")]
-pub unsafe fn play(tape: &Preamble) -> ! {
-    // SAFETY: the interpreter begins at the base; it needs the first entry in r12, no stack, and
+pub unsafe fn play(code: u64, entry: u64) -> ! {
+    // SAFETY: the interpreter begins there; it needs the first entry in r12, no stack, and
     // a text in r13 and r14, of which there is none yet.
     unsafe {
         std::arch::asm!(
             "xor r13d, r13d",
             "xor r14d, r14d",
             "jmp rax",
-            in("rax") tape.base,
-            in("r12") tape.entry,
+            in("rax") code,
+            in("r12") entry,
             options(noreturn),
         )
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub unsafe fn play(_tape: &Preamble) -> ! {
+pub unsafe fn play(_code: u64, _entry: u64) -> ! {
     // Nobody compiles tapes for this architecture.
     std::process::abort()
 }
-
-const _: () = assert!(PAGE == 4096, "map_tape protects one page of code");

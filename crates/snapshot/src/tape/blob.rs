@@ -75,6 +75,8 @@ std::arch::global_asm!(
     "je 80f",
     "dec rax",
     "je 85f",
+    "dec rax",
+    "je 88f",
     "mov rax, -38",
     "jmp 90f",
     // Become the thread.
@@ -138,6 +140,13 @@ std::arch::global_asm!(
     "cld",
     "call qword ptr [r12 + 8]",
     "jmp 4b",
+    // Go on with another tape, which has said nothing yet.
+    "88:",
+    "mov rax, [r12 + 8]",
+    "mov r12, [r12 + 16]",
+    "xor r13d, r13d",
+    "xor r14d, r14d",
+    "jmp rax",
     // Failure: write down what and why into the template at the start of the writable part, which
     // follows this page, and end.
     "90:",

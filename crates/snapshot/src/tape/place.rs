@@ -8,8 +8,8 @@ use crate::{Image, PAGE};
 pub const ADDRESS_END: u64 = 0x7fff_ffff_f000;
 /// The lowest place: what position-dependent programs use is near zero.
 const LOWEST: u64 = 0x0200_0000;
-/// Position-independent programs, of which the stub is one, have all their memory above.
-const HIGHEST: u64 = 0x5000_0000_0000;
+/// Stubs and position-independent programs have all their memory above.
+pub const HIGHEST: u64 = 0x5000_0000_0000;
 const ALIGNMENT: u64 = 2 << 20;
 /// Room for the heap behind the program to grow, and for stacks to grow down.
 const GROWTH: u64 = 1 << 30;

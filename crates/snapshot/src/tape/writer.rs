@@ -50,6 +50,8 @@ pub enum Step {
     Gather { word: u64, all: u32 },
     /// Calls a C function without arguments.
     Call { function: u64, stack: u64 },
+    /// Goes on with the entries and the interpreter of another tape.
+    Goto { code: u64, entry: u64 },
 }
 
 /// One sequence of entries, which one thread plays.
@@ -83,6 +85,7 @@ impl Stream {
             Step::Arrive { word, all } => (3, word, u64::from(all)),
             Step::Gather { word, all } => (4, word, u64::from(all)),
             Step::Call { function, stack } => (6, function, stack),
+            Step::Goto { code, entry } => (7, code, entry),
         };
         self.words.extend([PSEUDO + number, a, b, 0, 0, 0, 0, 0]);
     }
@@ -97,6 +100,13 @@ impl Stream {
 
     pub fn entries(&self) -> usize {
         self.words.len() / 8
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.words
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect()
     }
 }
 
@@ -221,7 +231,7 @@ impl Writer {
         bytes.resize(usize_of(entry - self.base), 0);
         let streams = self.streams.iter().map(|(_, stream)| stream);
         for stream in std::iter::once(&self.main).chain(streams) {
-            bytes.extend(stream.words.iter().flat_map(|word| word.to_le_bytes()));
+            bytes.extend(stream.bytes());
         }
         Ok(Written {
             bytes,

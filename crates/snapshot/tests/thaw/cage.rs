@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -214,11 +214,42 @@ fn be_init(mut parent: UnixStream, pid: i32, job: &Job<'_>, pipes: [RawFd; 3]) -
         let settle = settle.to_str().and_then(|ms| ms.parse().ok());
         std::thread::sleep(Duration::from_millis(settle.unwrap_or(0)));
     }
+    let kind = rustix::net::SocketType::SEQPACKET;
+    let family = rustix::net::AddressFamily::UNIX;
+    let (orders, waiting) =
+        rustix::net::socketpair(family, kind, rustix::net::SocketFlags::CLOEXEC, None)?;
+    snapshot::rehearse();
     let child = fork(0, Some(pid)).context("create the process")?;
     if child == 0 {
-        let Err(err) = become_process(job, pipes);
+        drop(orders);
+        let Err(err) = become_process(job, pipes, &waiting);
         eprintln!("{err:#}");
         exit(98);
+    }
+    drop(waiting);
+    if let Job::Tape {
+        tape,
+        pages,
+        userfault,
+        ..
+    } = job
+    {
+        let [output, error, report] = pipes;
+        let mut fds = vec![
+            (report, slot::REPORT),
+            (output, slot::OUTPUT),
+            (error, slot::ERROR),
+            (tape.file().as_raw_fd(), slot::TAPE),
+            (pages.as_raw_fd(), slot::PAGES),
+        ];
+        if let Some((device, socket)) = userfault {
+            fds.push((device.as_raw_fd(), slot::USERFAULT_DEVICE));
+            fds.push((socket.as_raw_fd(), slot::USERFAULT_SOCKET));
+        }
+        let (fds, slots): (Vec<_>, Vec<_>) = fds.into_iter().unzip();
+        let order = snapshot::order(tape.file(), pid, &slots, &[]);
+        let order = order.unwrap_or_else(|err| snapshot::dismissal(&err.to_string(), 98));
+        send(&orders, &order, &fds)?;
     }
     // The pipes end when the process does.
     for fd in pipes {
@@ -234,7 +265,11 @@ fn be_init(mut parent: UnixStream, pid: i32, job: &Job<'_>, pipes: [RawFd; 3]) -
 
 enum Never {}
 
-fn become_process(job: &Job<'_>, [output, error, report]: [RawFd; 3]) -> Result<Never> {
+fn become_process(
+    job: &Job<'_>,
+    [output, error, _]: [RawFd; 3],
+    orders: &OwnedFd,
+) -> Result<Never> {
     rustix::process::setsid()?;
     let limit = rustix::process::Rlimit {
         current: Some(1024),
@@ -264,28 +299,26 @@ fn become_process(job: &Job<'_>, [output, error, report]: [RawFd; 3]) -> Result<
             let args = args.collect::<Result<Vec<_>, _>>()?;
             execute(&args)
         }
-        Job::Tape {
-            tape,
-            pages,
-            scratch,
-            userfault,
-        } => {
+        Job::Tape { pages, scratch, .. } => {
             restore(scratch, pages)?;
-            place(output, slot::OUTPUT)?;
-            place(error, slot::ERROR)?;
-            place(tape.file().as_raw_fd(), slot::TAPE)?;
-            place(pages.as_raw_fd(), slot::PAGES)?;
-            place(report, 2)?;
-            if let Some((device, socket)) = userfault {
-                place(device.as_raw_fd(), slot::USERFAULT_DEVICE)?;
-                place(socket.as_raw_fd(), slot::USERFAULT_SOCKET)?;
-            }
-            // SAFETY: this copy of a process with one thread is for nothing else, and the
-            // descriptors are in place.
-            let err = unsafe { snapshot::enter() };
+            // SAFETY: this copy of a process with one thread is for nothing else.
+            let err = unsafe { snapshot::wait(orders.as_raw_fd()) };
             Err(err.into())
         }
     }
+}
+
+fn send(socket: &OwnedFd, packet: &[u8], fds: &[RawFd]) -> Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    // SAFETY: they are open until this process ends.
+    let fds = fds.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) });
+    let fds: Vec<_> = fds.collect();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    ensure!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let packet = [std::io::IoSlice::new(packet)];
+    sendmsg(socket, &packet, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 /// As the sandbox does, with less care.
