@@ -67,7 +67,10 @@ pub fn run(birth: Birth<'_>) -> ! {
         }
     };
     debug_assert_eq!(init.control.as_raw_fd(), control);
-    init.stub = stub::Stub::make(&init);
+    // What a thaw needs of this process, for the stub as well.
+    snapshot::rehearse();
+    // Without one, processes are made when they are asked for.
+    init.stub = stub::Stub::make(&init, None, || Ok(())).ok();
     let result = init.serve();
     sys::exit_now(i32::from(result.is_err()))
 }
@@ -78,7 +81,7 @@ struct Init<'a> {
     ids: Ids,
     control: OwnedFd,
     children: OwnedFd,
-    /// Waits to become the first process.
+    /// Waits to become the first process, unless that is a program.
     stub: Option<stub::Stub>,
     /// Spawned at the server's request and not yet reaped: the only ones it may signal.
     processes: HashSet<Pid>,

@@ -63,9 +63,8 @@ pub struct Shared {
     pub abilities: Abilities,
 }
 
-/// The compiled system call filter, and the same in two parts; see [`seccomp::early`].
+/// The two parts of the system call filter, compiled; see [`seccomp::early`].
 pub struct Filters {
-    pub whole: seccomp::Filter,
     pub early: seccomp::Filter,
     pub late: seccomp::Filter,
 }
@@ -185,7 +184,6 @@ fn prepare(mut config: Config) -> Result<Shared, Refusal> {
         )
     })?;
     let filters = abilities.seccomp.then(|| Filters {
-        whole: seccomp::filter(),
         early: seccomp::early(),
         late: seccomp::late(),
     });

@@ -33,9 +33,9 @@ impl Thawing {
             scratch: thaw.scratch.is_some(),
         };
         let mut fds = vec![
+            report_end.as_fd(),
             stdout_end.as_fd(),
             stderr_end.as_fd(),
-            report_end.as_fd(),
             thaw.tape,
             thaw.pages,
         ];

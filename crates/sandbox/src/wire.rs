@@ -124,8 +124,8 @@ pub struct Spawn {
     pub fds: Vec<i32>,
 }
 
-/// A process to be brought back from an image. Descriptors come in this order: the output pipe, the
-/// error pipe, the report pipe, the tape, the pages; then, each if its flag says so, the pipe for
+/// A process to be brought back from an image. Descriptors come in this order: the report pipe, the
+/// output pipe, the error pipe, the tape, the pages; then, each if its flag says so, the pipe for
 /// log frames, the device and the socket for page faults, and the scratch files' list.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Thaw {
@@ -259,6 +259,18 @@ pub fn receive<T: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut [u8],
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let Some((bytes, fds)) = receive_packet(socket, buffer)? else {
+        return Ok(None);
+    };
+    let message = serde_json::from_slice(&buffer[..bytes])?;
+    Ok(Some((message, fds)))
+}
+
+/// Receives one packet into the buffer; `None` when the other side has gone.
+pub fn receive_packet(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
@@ -282,8 +294,7 @@ pub fn receive<T: DeserializeOwned>(
             "a packet beyond the size limit",
         ));
     }
-    let message = serde_json::from_slice(&buffer[..received.bytes])?;
-    Ok(Some((message, fds)))
+    Ok(Some((received.bytes, fds)))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod tape;
 mod working_set;
 
 pub use compact::compact;
-pub use enter::{EnterError, dismissal, order, rehearse, wait};
+pub use enter::{EnterError, Order, rehearse, wait};
 pub use freeze::{FreezeError, FreezeOptions, FreezeStats, Frozen, freeze};
 pub use host::host;
 pub use image::*;

@@ -45,8 +45,8 @@ pub(crate) use sys::{ExtendedState, sealed_file};
 use crate::{Image, PAGE, WorkingSet};
 pub(crate) use blob::{REPORT, code};
 pub(crate) use place::HIGHEST;
-pub(crate) use writer::{ENTRY_BYTES, Expect, Step, Stream};
 use writer::Writer;
+pub(crate) use writer::{ENTRY_BYTES, Expect, Step, Stream};
 
 /// How a process gets its memory back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -357,17 +357,7 @@ impl Compiler<'_> {
         tape.about("install the system call filter");
         let no_new = libc::PR_SET_NO_NEW_PRIVS.cast_unsigned().into();
         tape.call(libc::SYS_prctl, &[no_new, 1, 0, 0, 0], Expect::Is(0));
-        let filter: Vec<u8> = confinement
-            .filter
-            .iter()
-            .flat_map(|line| {
-                let mut bytes = [0; 8];
-                bytes[..2].copy_from_slice(&line.code.to_le_bytes());
-                (bytes[2], bytes[3]) = (line.jt, line.jf);
-                bytes[4..].copy_from_slice(&line.k.to_le_bytes());
-                bytes
-            })
-            .collect();
+        let filter = filter_bytes(confinement.filter);
         let lines = filter.len() as u64 / 8;
         let filter = tape.constant(&filter, 8);
         let program = tape.words(&[lines, filter]);
@@ -408,16 +398,30 @@ impl Compiler<'_> {
     }
 }
 
+/// A filter as the kernel reads it.
+pub(crate) fn filter_bytes(filter: &[libc::sock_filter]) -> Vec<u8> {
+    let lines = filter.iter().flat_map(|line| {
+        let mut bytes = [0; 8];
+        bytes[..2].copy_from_slice(&line.code.to_le_bytes());
+        (bytes[2], bytes[3]) = (line.jt, line.jf);
+        bytes[4..].copy_from_slice(&line.k.to_le_bytes());
+        bytes
+    });
+    lines.collect()
+}
+
 /// Lets an otherwise unprivileged process choose thread ids and name its program.
 const CAP_CHECKPOINT_RESTORE: u64 = 40;
 
+/// Of the structures that `capset` takes: version 3, followed by thread id 0.
+pub(crate) const CAPABILITY_VERSION: u64 = 0x2008_0522;
+
 /// Arguments of `capset` for this thread: `set` permitted and in force, nothing inheritable.
 fn capabilities(tape: &mut Writer, set: u64) -> (u64, u64) {
-    const VERSION_3: u64 = 0x2008_0522;
     let (low, high) = (set & 0xffff_ffff, set >> 32);
     // Effective, permitted, inheritable; the lower halves first.
     let data = [low | low << 32, high << 32, high];
-    (tape.words(&[VERSION_3]), tape.words(&data))
+    (tape.words(&[CAPABILITY_VERSION]), tape.words(&data))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Starting a program as the function's user.
 
-use std::borrow::Cow;
 use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -9,7 +8,9 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::{Gid, Uid};
 
-use super::stub::{Order, Task};
+use snapshot::{Order, slot};
+
+use super::stub::Stub;
 use super::{Init, drop_capabilities};
 use crate::sys::{self, Fork};
 use crate::wire::{Doing, Failure, Spawn};
@@ -59,89 +60,93 @@ pub fn launch(
     if fds.len() != spawn.fds.len() + 2 {
         return Err(Failure::new("take descriptors", &io::ErrorKind::InvalidData.into()).into());
     }
-    // What cannot be executed at all need not be sent.
-    Image::new(&spawn).doing(|| format!("start {}", spawn.program))?;
+    let image = Image::new(&spawn).doing(|| format!("start {}", spawn.program))?;
     let (result, report) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "create a pipe".into())?;
-    let order = Order {
-        pids_max: init.pids_max,
-        task: Task::Spawn(Cow::Borrowed(&spawn)),
-    };
-    let with_report: Vec<_> = std::iter::once(&report)
-        .chain(&fds)
-        .map(AsFd::as_fd)
-        .collect();
-    let waiting = init.stub.take();
-    let ordered = waiting.map(|stub| stub.order(&order, &with_report));
-    let (pid, pidfd) = match ordered {
-        Some(Ok(ordered)) => ordered,
-        _ => {
+    let (pid, pidfd) = match order(init, &image, &report, &fds) {
+        Some(ordered) => ordered,
+        None => {
+            // Where the stub was, an image will look for this process.
+            let waiting = init.stub.take().map(Stub::dismiss).transpose();
+            let pid = waiting.doing(|| "end the waiting process".into())?;
             let group = init.cell.function.as_ref().map(AsFd::as_fd);
+            let pid = pid.map(|pid| pid.as_raw_nonzero().get());
             // SAFETY: init has one thread, being a copy of the spawner.
-            let forked = unsafe { sys::fork(0, group, None) };
+            let forked = unsafe { sys::fork(0, group, pid) };
             match forked.doing(|| "create a process".into())? {
                 Fork::Parent { pid, pidfd } => (pid, pidfd),
-                Fork::Child => run(init, &spawn, fds, report, Post::Ahead),
+                Fork::Child => run(init, &image, fds, report),
             }
         }
     };
     drop((report, fds));
     let mut answer = Vec::new();
     let read = std::fs::File::from(result)
-        .take(64)
+        .take(1024)
         .read_to_end(&mut answer);
     read.doing(|| "wait for the program".into())?;
     // Success closes the pipe without a word; so does a kill before that, reported as an exit.
-    let [step, errno @ ..] = answer.as_slice() else {
+    let [step, rest @ ..] = answer.as_slice() else {
         return Ok((pid, pidfd));
     };
-    let step = usize::from(*step).min(STEPS.len() - 1);
-    let errno = errno.try_into().map(i32::from_le_bytes).unwrap_or(0);
+    let step = usize::from(*step);
     // Not in the list of processes yet, so the exit is nobody's news; collect it here.
     let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-    let failure = Failure::new(STEPS[step], &io::Error::from_raw_os_error(errno));
+    let Some(action) = STEPS.get(step) else {
+        // A stub that could not wait for an order says why.
+        let why = io::Error::other(String::from_utf8_lossy(&answer).into_owned());
+        return Err(Failure::new("start a process", &why).into());
+    };
+    let failure = Failure::new(*action, &io::Error::from_raw_os_error(reported(rest)));
     Err(Refused {
         exec: step == EXECUTE || step == CHANGE_DIR,
         failure,
     })
 }
 
-/// Whether the process has gone through [`take_post`] already.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Post {
-    Ahead,
-    Taken,
-}
-
-/// Becomes the program, in a process that has taken its post. The first descriptor is for the
-/// report.
-pub fn become_program(init: &Init<'_>, spawn: &Spawn, mut fds: Vec<OwnedFd>) -> ! {
-    if fds.is_empty() {
-        sys::exit_now(127);
-    }
-    let report = fds.remove(0);
-    run(init, spawn, fds, report, Post::Taken)
-}
-
 /// In the new process. Never returns: either the program runs, or the report says why not.
-fn run(init: &Init<'_>, spawn: &Spawn, fds: Vec<OwnedFd>, report: OwnedFd, post: Post) -> ! {
+fn run(init: &Init<'_>, image: &Image, fds: Vec<OwnedFd>, report: OwnedFd) -> ! {
     let Ok(report) = sys::duplicate_above(report.as_fd(), PARKING) else {
         sys::exit_now(127)
     };
-    let (step, err) = match Image::new(spawn) {
-        Err(err) => (EXECUTE, err),
-        Ok(image) => match image.confine(init, fds, &report, post) {
-            Err(failed) => failed,
-            Ok(()) => (
-                EXECUTE,
-                sys::execute(&image.program, &image.args, &image.env),
-            ),
-        },
+    let (step, err) = match image.confine(init, fds, &report) {
+        Err(failed) => failed,
+        Ok(()) => (
+            EXECUTE,
+            sys::execute(&image.program, &image.args, &image.env),
+        ),
     };
     let mut answer = vec![u8::try_from(step).unwrap_or(u8::MAX)];
-    answer.extend(err.raw_os_error().unwrap_or(libc::EINVAL).to_le_bytes());
+    // As the stub says it.
+    let errno = err.raw_os_error().unwrap_or(libc::EINVAL);
+    answer.extend(format!(" -{errno}\n").bytes());
     let _ = std::fs::File::from(report).write_all(&answer);
     sys::exit_now(127)
+}
+
+/// The error number at the end of a report.
+fn reported(text: &[u8]) -> i32 {
+    let text = String::from_utf8_lossy(text);
+    let number = text
+        .rsplit(' ')
+        .next()
+        .and_then(|word| word.trim().parse().ok());
+    number.map_or(0, i32::wrapping_neg)
+}
+
+/// Has the waiting process execute the program, if there is one and it has room for the order.
+fn order(
+    init: &mut Init<'_>,
+    image: &Image,
+    report: &OwnedFd,
+    fds: &[OwnedFd],
+) -> Option<(Pid, OwnedFd)> {
+    init.stub.as_ref()?;
+    let order = image.order(init)?;
+    let null = std::fs::File::open("/dev/null").ok()?;
+    let all = [report.as_fd(), null.as_fd()];
+    let all: Vec<_> = all.into_iter().chain(fds.iter().map(AsFd::as_fd)).collect();
+    init.stub.take()?.order(&order, &all).ok()
 }
 
 /// A program with its arguments in the form the kernel takes.
@@ -175,13 +180,70 @@ impl Image {
         })
     }
 
+    /// The same steps as [`Image::confine`], less what the stub has done. With the order come the report,
+    /// an empty file for standard input, and the program's descriptors.
+    fn order(&self, init: &Init<'_>) -> Option<Vec<u8>> {
+        let mut order = Order::default();
+        let about = |order: &mut Order, step: u8| order.about(&[step]);
+        order.place(0, slot::REPORT, libc::O_CLOEXEC);
+        about(&mut order, 1);
+        let targets = [0].iter().chain(&self.targets);
+        // Above all of them first, so that none takes another's place.
+        let moves = targets.zip(1_i32..).zip(PARKING..);
+        for ((target, fd), parked) in moves.clone() {
+            if !(0..PARKING).contains(target) {
+                return None;
+            }
+            order.place(fd, parked, 0);
+        }
+        for ((target, _), parked) in moves {
+            order.place(parked, *target, 0);
+        }
+        let mut kept: Vec<_> = self.targets.clone();
+        kept.extend([0, slot::REPORT]);
+        kept.sort_unstable();
+        kept.dedup();
+        let mut first = 0;
+        for fd in kept {
+            if fd > first {
+                order.close(first, fd - 1);
+            }
+            first = fd + 1;
+        }
+        about(&mut order, 2);
+        let processes = within_limit(Resource::Nproc, init.pids_max.into());
+        order.limit(libc::RLIMIT_NPROC, processes);
+        order.call_for(libc::SYS_umask, &[0o022]);
+        about(&mut order, 3);
+        let (uid, gid) = (u64::from(init.ids.uid), u64::from(init.ids.gid));
+        if !init.ids.single_user {
+            order.call(libc::SYS_setgroups, &[0, 0]);
+        }
+        order.call(libc::SYS_setresgid, &[gid, gid, gid]);
+        order.call(libc::SYS_setresuid, &[uid, uid, uid]);
+        // The last that need a right.
+        order.keep_time();
+        order.close(first, i32::MAX);
+        about(&mut order, 4);
+        order.drop_capabilities();
+        about(&mut order, 5);
+        let cwd = order.text(&self.cwd);
+        order.call(libc::SYS_chdir, &[cwd]);
+        if let Some(filters) = &init.shared.filters {
+            about(&mut order, 6);
+            order.filter(&filters.late);
+        }
+        about(&mut order, 7);
+        order.execute(&self.program, &self.args, &self.env);
+        order.finish().ok()
+    }
+
     /// Turns this copy of init into a process that may run foreign code.
     fn confine(
         &self,
         init: &Init<'_>,
         fds: Vec<OwnedFd>,
         report: &OwnedFd,
-        post: Post,
     ) -> Result<(), (usize, io::Error)> {
         fn at<T, E: Into<io::Error>>(
             step: usize,
@@ -189,10 +251,8 @@ impl Image {
         ) -> Result<T, (usize, io::Error)> {
             result.map_err(|err| (step, err.into()))
         }
-        if post == Post::Ahead {
-            at(0, take_post(init))?;
-            at(2, limit_processes(init.pids_max))?;
-        }
+        at(0, take_post(init))?;
+        at(2, limit(Resource::Nproc, init.pids_max.into()))?;
         at(1, self.place(fds, report))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         sys::reset_signals();
@@ -201,11 +261,8 @@ impl Image {
         // As the function's user, who must be allowed to enter it.
         at(CHANGE_DIR, rustix::process::chdir(&*self.cwd))?;
         if let Some(filters) = &init.shared.filters {
-            let filter = match post {
-                Post::Ahead => &filters.whole,
-                Post::Taken => &filters.late,
-            };
-            at(6, sys::seccomp(filter))?;
+            at(6, sys::seccomp(&filters.early))?;
+            at(6, sys::seccomp(&filters.late))?;
         }
         Ok(())
     }
@@ -263,19 +320,20 @@ fn join_cgroups(init: &Init<'_>) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn limit_processes(most: u32) -> io::Result<()> {
-    limit(Resource::Nproc, most.into())
-}
-
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    let current = rustix::process::getrlimit(resource);
-    // Raising needs a privilege that init does not have; the lower of both is in force.
-    let most = Some(current.maximum.map_or(most, |maximum| maximum.min(most)));
+    let most = Some(within_limit(resource, most));
     let limit = Rlimit {
         current: most,
         maximum: most,
     };
     Ok(rustix::process::setrlimit(resource, limit)?)
+}
+
+/// This much, or what is in force if that is less: raising a limit needs a privilege that init does
+/// not have.
+pub(super) fn within_limit(resource: Resource, most: u64) -> u64 {
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    maximum.map_or(most, |maximum| maximum.min(most))
 }
 
 fn become_function(init: &Init<'_>) -> rustix::io::Result<()> {

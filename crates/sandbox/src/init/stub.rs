@@ -1,35 +1,21 @@
 //! The process that becomes the environment's first one, made before anybody asks for it.
 //!
 //! It is a copy of init, with the first process id after init's. While nobody waits it takes its
-//! place in the cgroups, gives up what its program will not have, and rehearses, so that the code
-//! and the memory of what it is going to do are there. Then it waits for one order: to execute a
-//! program, or to become the process of an image.
+//! place in the cgroups, gives up what its program will not have, and then all its memory: what
+//! is left ([`snapshot::wait`]) waits for one order, to become the process of an image or to execute a
+//! program.
 
-use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::process::Pid;
-use serde::{Deserialize, Serialize};
+use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::{Init, launch, thaw};
+use super::{Init, launch};
 use crate::sys::{self, Fork};
-use crate::wire::{self, Spawn, Thaw};
+use crate::wire::{self, Failure};
 
-/// What the waiting process is to become.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Order<'a> {
-    pub pids_max: u32,
-    pub task: Task<'a>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Task<'a> {
-    /// Comes with the descriptors that [`Thaw`] describes.
-    Thaw(Thaw),
-    /// Comes with the pipe for the report, then with what [`wire::ToInit::Spawn`] comes with.
-    Spawn(Cow<'a, Spawn>),
-}
+/// Exit status of a process whose thaw failed before its tape began.
+pub const FAILED: i32 = 98;
 
 /// The waiting process, as init sees it. It ends when this is dropped.
 pub struct Stub {
@@ -39,77 +25,71 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// Makes it. Without one, processes are made when they are asked for.
-    pub fn make(init: &Init<'_>) -> Option<Self> {
-        let (ours, theirs) = wire::pair().ok()?;
+    /// Makes it, with this id if there is one. It runs an errand before it waits.
+    pub fn make(
+        init: &Init<'_>,
+        pid: Option<i32>,
+        errand: impl FnOnce() -> Result<(), Failure>,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = wire::pair()?;
         let group = init.cell.function.as_ref().map(AsFd::as_fd);
         // SAFETY: init has one thread, being a copy of the spawner.
-        match unsafe { sys::fork(0, group, None) }.ok()? {
-            Fork::Parent { pid, pidfd } => Some(Self {
+        match unsafe { sys::fork(0, group, pid) }? {
+            Fork::Parent { pid, pidfd } => Ok(Self {
                 pid,
                 pidfd,
                 orders: ours,
             }),
             Fork::Child => {
-                let _ = wait(init, theirs);
-                sys::exit_now(thaw::FAILED)
+                // Else it would not learn that init has let go of it.
+                drop(ours);
+                let failure = match prepare(init, errand) {
+                    // SAFETY: this copy of init has one thread and is for nothing else.
+                    Ok(()) => unsafe { snapshot::wait(theirs.as_raw_fd()) }.to_string(),
+                    Err(failure) => format!("{}: {}", failure.action, failure.cause),
+                };
+                give_up(&theirs, &failure)
             }
         }
     }
 
-    /// Tells it what to become. An error means that it has ended and that nothing has happened.
-    pub fn order(self, order: &Order<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<(Pid, OwnedFd)> {
-        wire::send(&self.orders, order, fds)?;
+    /// Tells it what to become, by a finished [`Order`](snapshot::Order). An error means that it has ended and that nothing has happened.
+    pub fn order(self, order: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<(Pid, OwnedFd)> {
+        wire::send_packet(&self.orders, order, fds)?;
         Ok((self.pid, self.pidfd))
     }
-}
 
-enum Never {}
-
-fn wait(init: &Init<'_>, orders: OwnedFd) -> io::Result<Never> {
-    launch::take_post(init)?;
-    // SAFETY: this process never returns to init's code, and of what init has it uses no
-    // descriptor from here on.
-    unsafe { sys::close_all_except(&[orders.as_raw_fd(), 2]) }?;
-    if let Some(filters) = &init.shared.filters {
-        sys::seccomp(&filters.early)?;
-    }
-    let mut buffer = vec![0; wire::MAX_MESSAGE];
-    rehearse(&mut buffer)?;
-    let received = wire::receive::<Order<'static>>(&orders, &mut buffer)?;
-    let Some((order, fds)) = received else {
-        // The environment has no use for it.
-        sys::exit_now(0)
-    };
-    launch::limit_processes(order.pids_max)?;
-    match order.task {
-        Task::Thaw(order) => thaw::become_clone(init, order, fds),
-        Task::Spawn(spawn) => launch::become_program(init, &spawn, fds),
+    /// Ends it; returns when its id is free.
+    pub fn dismiss(self) -> io::Result<Pid> {
+        rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL)?;
+        loop {
+            match rustix::process::waitpid(Some(self.pid), WaitOptions::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(err.into()),
+                Ok(_) => return Ok(self.pid),
+            }
+        }
     }
 }
 
-/// Goes through the motions of a thaw. Memory that a copy of init writes for the first time, and
-/// code that it runs for the first time, cost it a page fault each.
-fn rehearse(buffer: &mut [u8]) -> io::Result<()> {
-    let (ours, theirs) = wire::pair()?;
-    let thaw = Thaw {
-        sequence: 0,
-        pid: 2,
-        log: true,
-        userfault: false,
-        scratch: false,
-    };
-    let order = Order {
-        pids_max: 1024,
-        task: Task::Thaw(thaw),
-    };
-    // SAFETY: standard error is open all through the life of this process.
-    let any = unsafe { BorrowedFd::borrow_raw(2) };
-    wire::send(&ours, &order, &[any; 6])?;
-    if let Some((_, fds)) = wire::receive::<Order<'static>>(&theirs, buffer)? {
-        thaw::place(thaw, fds)?;
-        thaw::clear();
+fn prepare(init: &Init<'_>, errand: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    use wire::Doing;
+    launch::take_post(init).doing(|| "take its post".into())?;
+    sys::reset_signals();
+    errand()?;
+    match &init.shared.filters {
+        Some(filters) => sys::seccomp(&filters.early).doing(|| "install the filter".into()),
+        None => Ok(()),
     }
-    snapshot::rehearse();
-    Ok(())
+}
+
+/// Waits for the order all the same: with it comes the report in which to say why.
+fn give_up(orders: &OwnedFd, why: &str) -> ! {
+    let received = wire::receive_packet(orders, &mut vec![0; wire::MAX_MESSAGE]);
+    if let Ok(Some((_, fds))) = received
+        && let Some(report) = fds.first()
+    {
+        let _ = rustix::io::write(report, why.as_bytes());
+    }
+    sys::exit_now(FAILED)
 }

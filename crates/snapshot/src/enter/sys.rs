@@ -55,7 +55,7 @@ pub fn clock(clock: libc::clockid_t) -> io::Result<u64> {
     Ok(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
 }
 
-/// For children; [`libc::setns`] makes it this process's own.
+/// For children of this process, and for programs that it executes.
 pub fn new_time_namespace() -> io::Result<()> {
     // SAFETY: this changes neither memory nor descriptors.
     check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into()).map(drop)
@@ -140,7 +140,8 @@ pub unsafe fn map_lobby(base: u64, end: u64, content: &[u8]) -> io::Result<()> {
     unsafe { ptr::copy_nonoverlapping(content.as_ptr(), place.cast(), content.len()) };
     let page = usize::try_from(PAGE).map_err(|_| invalid())?;
     // SAFETY: as above.
-    check(unsafe { libc::mprotect(place, page, libc::PROT_READ | libc::PROT_EXEC) }.into()).map(drop)
+    check(unsafe { libc::mprotect(place, page, libc::PROT_READ | libc::PROT_EXEC) }.into())
+        .map(drop)
 }
 
 /// Closes all descriptors but those between the two, both included.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
-use snapshot::{ScratchContent, ScratchEntry, Tape, slot};
+use snapshot::{Order, ScratchContent, ScratchEntry, Tape, slot};
 
 /// The function's user and group inside.
 pub const UID: u32 = 993;
@@ -247,9 +247,9 @@ fn be_init(mut parent: UnixStream, pid: i32, job: &Job<'_>, pipes: [RawFd; 3]) -
             fds.push((socket.as_raw_fd(), slot::USERFAULT_SOCKET));
         }
         let (fds, slots): (Vec<_>, Vec<_>) = fds.into_iter().unzip();
-        let order = snapshot::order(tape.file(), pid, &slots, &[]);
-        let order = order.unwrap_or_else(|err| snapshot::dismissal(&err.to_string(), 98));
-        send(&orders, &order, &fds)?;
+        let order = Order::to_thaw(tape.file(), pid, &slots, &[]);
+        let order = order.unwrap_or_else(|err| Order::to_end(&err.to_string(), 98));
+        send(&orders, &order.finish()?, &fds)?;
     }
     // The pipes end when the process does.
     for fd in pipes {
