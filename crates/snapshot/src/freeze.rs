@@ -113,8 +113,6 @@ pub struct FreezeStats {
     pub scratch_bytes: u64,
     /// How long the process stood still.
     pub stopped: Duration,
-    /// What an operator may want to know about the image.
-    pub notes: Vec<String>,
 }
 
 /// Freezes the process `pid`, as this process numbers it. Its memory is written to `pages`, from
@@ -159,25 +157,44 @@ fn freeze_running(pid: i32, options: &FreezeOptions<'_>, pages: &File) -> Result
 /// How often to wait for signals to be taken.
 const TRIES: u32 = 5;
 
-/// Stops the process at a moment when no signal is on its way.
+/// How long to wait for the main thread to come to rest, and how often to look: a program that waits
+/// for an event may have timers.
+const BUSY: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_micros(500);
+
+/// Stops the process at a moment when no signal is on its way, and its main thread waits for
+/// something, if it does at all.
 fn stop(pid: i32, timeout: Duration) -> Result<Tracee> {
     let mut last = Pending::None;
-    for attempt in 0..TRIES {
+    let mut attempt = 0;
+    let begun = Instant::now();
+    while attempt < TRIES {
         let tracee = Tracee::seize(pid, timeout)?;
         last = census::pending(&tracee, 0)?;
         if last == Pending::None {
             if !census::being_thawed(&tracee)? {
-                return Ok(tracee);
+                if is_at_rest(&tracee) || begun.elapsed() > BUSY {
+                    return Ok(tracee);
+                }
+                drop(tracee);
+                std::thread::sleep(LOOK_AGAIN);
+                continue;
             }
             last = Pending::Blocked("it is not done with being thawed".to_owned());
         }
         drop(tracee);
         std::thread::sleep(Duration::from_millis(1 << attempt));
+        attempt += 1;
     }
     match last {
         Pending::Blocked(what) => unsupported(what),
         _ => unsupported("signals keep arriving"),
     }
+}
+
+/// The main thread is in a system call, so that functions can be called on top of what it does.
+fn is_at_rest(tracee: &Tracee) -> bool {
+    Snapshot(tracee.main().registers).syscall().is_some()
 }
 
 fn describe(
@@ -209,21 +226,17 @@ fn describe(
     let scratch = scratch::collect(&root, scratch_dirs, &limits, &mut pages)?;
     let pages_len = pages.finish()?;
 
-    let mut notes = Vec::new();
     let programs = Programs::look(&vmas, &root);
-    let reseed = if Snapshot(tracee.main().registers).syscall().is_some() {
-        programs.reseed(&vmas)
-    } else {
-        notes.push("the main thread is busy, so that OpenSSL is not reseeded by the thaw".into());
-        Vec::new()
-    };
+    let reseed = programs.reseed(&vmas);
+    if !reseed.is_empty() && !is_at_rest(tracee) {
+        return unsupported("its main thread never rests, so that OpenSSL could not be reseeded");
+    }
     let stats = FreezeStats {
         threads: threads.len(),
         mappings: memory.mappings.len(),
         page_bytes: pages_len,
         scratch_bytes: pages_len - before_scratch,
         stopped: Duration::ZERO,
-        notes,
     };
     let image = Image {
         format: FORMAT,

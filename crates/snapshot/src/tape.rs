@@ -308,6 +308,7 @@ impl Compiler<'_> {
         let (word, all) = (gate.arrived, gate.threads);
         if all > 0 {
             self.tape.main.step(Step::Gather { word, all });
+            self.tape.main.step(Step::Release { word: gate.begin });
         }
         self.stamp("gather threads")?;
         if !self.stamps.is_empty() {

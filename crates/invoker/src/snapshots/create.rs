@@ -378,9 +378,6 @@ impl Snapshots {
         if quiet.await != Ok(true) {
             return Ok(Initialised::Noisy);
         }
-        for note in &frozen.stats.notes {
-            tracing::debug!(function = %function.arn, note, "about a snapshot");
-        }
         let header = Header {
             pending,
             token,

@@ -30,6 +30,8 @@ pub struct Gate {
     pub threads: u32,
     /// Set when all may go on.
     pub open: u64,
+    /// Set when a thread that prepares pages may begin.
+    pub begin: u64,
     /// The main thread's registers.
     pub frame: u64,
 }
@@ -63,6 +65,7 @@ impl Compiler<'_> {
             arrived: self.tape.word(0)?,
             threads: u32::try_from(others.len() + helpers).map_err(|_| TapeError::TooLarge)?,
             open: self.tape.word(0)?,
+            begin: self.tape.word(0)?,
             frame: self.frame(main)?,
         })
     }
@@ -110,7 +113,8 @@ impl Compiler<'_> {
 
     /// A thread that prepares pages by such advice, and ends. Nobody waits for that, unless there is
     /// time: it has no more rights than code of the image has, and like the other threads it has
-    /// arrived once it has given them up. It comes last, because it would keep a processor from them.
+    /// arrived once it has given them up. It goes to sleep then, until the main thread runs: that would be
+    /// woken behind it otherwise, on the processor that it keeps busy.
     pub(super) fn start_helper(
         &mut self,
         gate: &Gate,
@@ -132,6 +136,7 @@ impl Compiler<'_> {
         };
         if !self.options.unhurried {
             stream.step(arrive);
+            stream.step(Step::Wait { word: gate.begin });
         }
         for ((start, len), advice) in preparations {
             let args = [*start, *len, number(*advice)];

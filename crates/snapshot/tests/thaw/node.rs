@@ -13,7 +13,8 @@ const child_process = require('child_process'), { Worker } = require('worker_thr
 globalThis.signals = 0;
 process.on('SIGUSR2', () => signals++);
 globalThis.ticks = 0;
-setInterval(() => ticks++, 10);
+// Busy at times, as when it is frozen.
+setInterval(() => { ticks++; for (const from = Date.now(); Date.now() - from < 4; ); }, 10);
 crypto.randomBytes(8);
 zlib.gzipSync('x'.repeat(1000));
 const socket = require('net').connect(9001, '127.0.0.1', () => fs.readFile('/etc/hostname', () => socket.write('ready\n')));
@@ -37,6 +38,7 @@ pub fn works_on() -> Result<()> {
         return Ok(());
     }
     let program = Program::freeze(&["/usr/bin/node", "--expose-gc", "-e", LOOP])?;
+    ensure!(!program.image.reseed.is_empty(), "nothing is reseeded");
     let tape = program.tape(Memory::Shared, None)?;
     let mut seen = BTreeSet::new();
     for _ in 0..10 {
