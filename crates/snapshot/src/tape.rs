@@ -17,9 +17,9 @@
 //! 3. Objects and memory, then the kernel's record of the layout, which refuses a program whose
 //!    predecessor is still mapped.
 //! 4. Signal actions, descriptors, epoll watches (which need the descriptors).
-//! 5. Threads; each gives up the capability and waits. One more makes the pages that will be written
-//!    anyway, while the others go on. Timers (which may name threads).
-//! 6. Once all threads have arrived: the filter, for all of them. Only then code of the image may
+//! 5. Threads; each gives up the capability and waits. Timers (which may name threads).
+//! 6. Once all threads have arrived: the last capability, one more thread, which makes the pages that
+//!    will be written anyway, while the others go on, and the filter, for all of them. Only then code of the image may
 //!    run: until then it could change the tape and with it what a privileged thread does.
 //! 7. Release the threads, reseed random number generators, and go on.
 
@@ -234,11 +234,12 @@ impl Compiler<'_> {
         self.open_descriptors()?;
         self.stamp("descriptors")?;
         let preparations = self.preparations();
-        let gate = self.make_gate(usize::from(!preparations.is_empty()))?;
+        let waits = self.options.unhurried && !preparations.is_empty();
+        let gate = self.make_gate(waits.into())?;
         self.start_threads(&gate, &preparations)?;
         self.create_timers()?;
         self.stamp("threads")?;
-        self.go_on(&gate)
+        self.go_on(&gate, &preparations)
     }
 
     /// Descriptors, and memory around the tape and the parked mappings.
@@ -303,12 +304,15 @@ impl Compiler<'_> {
     }
 
     /// The last steps: from the release on, code of the image runs.
-    fn go_on(&mut self, gate: &threads::Gate) -> Result<(), TapeError> {
+    fn go_on(
+        &mut self,
+        gate: &threads::Gate,
+        preparations: &[((u64, u64), libc::c_int)],
+    ) -> Result<(), TapeError> {
         self.tape.about("wait for the threads");
         let (word, all) = (gate.arrived, gate.threads);
         if all > 0 {
             self.tape.main.step(Step::Gather { word, all });
-            self.tape.main.step(Step::Release { word: gate.begin });
         }
         self.stamp("gather threads")?;
         if !self.stamps.is_empty() {
@@ -326,7 +330,10 @@ impl Compiler<'_> {
             &[first, report - 1, 0],
             Expect::Is(0),
         );
-        self.give_up_rights();
+        self.give_up_capabilities();
+        // The filter would refuse it.
+        self.start_helper(preparations)?;
+        self.install_filter();
         self.tape.call(libc::SYS_close, &[report], Expect::Is(0));
         self.tape.main.step(Step::Release { word: gate.open });
         let stack = self.image.threads[0]
@@ -344,17 +351,24 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn give_up_rights(&mut self) {
+    fn give_up_capabilities(&mut self) {
+        if self.options.confinement.is_some() {
+            self.tape.about("drop capabilities");
+            let (header, none) = capabilities(&mut self.tape, 0);
+            self.tape
+                .call(libc::SYS_capset, &[header, none], Expect::Is(0));
+        }
+    }
+
+    /// For all threads there are.
+    fn install_filter(&mut self) {
         let Some(confinement) = self.options.confinement else {
             return;
         };
-        let tape = &mut self.tape;
-        tape.about("drop capabilities");
-        let (header, none) = capabilities(tape, 0);
-        tape.call(libc::SYS_capset, &[header, none], Expect::Is(0));
         if confinement.filter.is_empty() {
             return;
         }
+        let tape = &mut self.tape;
         tape.about("install the system call filter");
         let no_new = libc::PR_SET_NO_NEW_PRIVS.cast_unsigned().into();
         tape.call(libc::SYS_prctl, &[no_new, 1, 0, 0, 0], Expect::Is(0));

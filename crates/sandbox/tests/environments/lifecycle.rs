@@ -16,6 +16,7 @@ tests![
     a_program_runs_and_its_output_and_exit_arrive,
     a_death_by_signal_is_told_from_an_exit,
     a_missing_program_is_the_callers_fault,
+    the_first_program_has_the_id_of_the_process_that_waited,
     listeners_inside_are_served_from_outside,
     mounts_are_visible_and_read_only,
     several_mounts_at_one_target_are_merged,
@@ -102,6 +103,30 @@ async fn a_missing_program_is_the_callers_fault() -> Outcome {
         Exit::Code(0),
         "still usable"
     );
+    Ok(())
+}
+
+/// The process that waits executes it, or, where that has no room for all of it, leaves it its id.
+async fn the_first_program_has_the_id_of_the_process_that_waited() -> Outcome {
+    let sandboxes = Sandboxes::start(config())?;
+    for length in [10, 100_000] {
+        let sandbox = enter(&sandboxes, Spec::default()).await?;
+        let script =
+            "echo $$ ${#A} $(umask) $(ls /proc/self/fd | wc -l) $(readlink /proc/self/fd/0)";
+        let command = shell(script).env("A", "x".repeat(length));
+        let output = output(&sandbox, command).await?;
+        // `ls` has one more open, the directory.
+        assert_eq!(output.stdout.trim(), format!("2 {length} 0022 4 /dev/null"));
+    }
+    let sandbox = enter(&sandboxes, Spec::default()).await?;
+    let mut command = shell("true");
+    command.cwd = "/nowhere".into();
+    match sandbox.spawn(command).await {
+        Err(Error::Exec { source, .. }) => {
+            assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
     Ok(())
 }
 

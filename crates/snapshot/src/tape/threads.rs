@@ -30,10 +30,15 @@ pub struct Gate {
     pub threads: u32,
     /// Set when all may go on.
     pub open: u64,
-    /// Set when a thread that prepares pages may begin.
-    pub begin: u64,
     /// The main thread's registers.
     pub frame: u64,
+}
+
+fn prepare(stream: &mut Stream, preparations: &[((u64, u64), libc::c_int)]) {
+    for ((start, len), advice) in preparations {
+        let args = [*start, *len, number(*advice)];
+        stream.call(libc::SYS_madvise, &args, Expect::Anything);
+    }
 }
 
 impl Compiler<'_> {
@@ -65,7 +70,6 @@ impl Compiler<'_> {
             arrived: self.tape.word(0)?,
             threads: u32::try_from(others.len() + helpers).map_err(|_| TapeError::TooLarge)?,
             open: self.tape.word(0)?,
-            begin: self.tape.word(0)?,
             frame: self.frame(main)?,
         })
     }
@@ -104,18 +108,36 @@ impl Compiler<'_> {
         for thread in others {
             self.start_thread(thread, gate, &normal)?;
         }
-        if !preparations.is_empty() {
-            self.start_helper(gate, preparations)?;
+        if self.options.unhurried && !preparations.is_empty() {
+            self.start_patient_helper(gate, preparations)?;
         }
         self.tape.call(set, &normal, Expect::Anything);
         Ok(())
     }
 
-    /// A thread that prepares pages by such advice, and ends. Nobody waits for that, unless there is
-    /// time: it has no more rights than code of the image has, and like the other threads it has
-    /// arrived once it has given them up. It goes to sleep then, until the main thread runs: that would be
-    /// woken behind it otherwise, on the processor that it keeps busy.
+    /// A thread that prepares pages by such advice, and ends. As nobody waits for it, it is made when
+    /// the main thread has nothing more to wait for itself: before, it would keep a processor from
+    /// the other threads, and then from the main one. It has no rights, as its maker has none left.
     pub(super) fn start_helper(
+        &mut self,
+        preparations: &[((u64, u64), libc::c_int)],
+    ) -> Result<(), TapeError> {
+        if self.options.unhurried || preparations.is_empty() {
+            return Ok(());
+        }
+        self.tape.about("prepare pages");
+        let mut stream = Stream::default();
+        let parameter = self.tape.words(&[0]);
+        let batch = [0, number(libc::SCHED_BATCH), parameter];
+        stream.call(libc::SYS_sched_setscheduler, &batch, Expect::Anything);
+        prepare(&mut stream, preparations);
+        stream.call(libc::SYS_exit, &[0], Expect::Anything);
+        self.clone_thread(stream, None, 0, None)
+    }
+
+    /// As [`Self::start_helper`], where there is time: it counts among the threads that are waited for, and
+    /// arrives when all is done.
+    fn start_patient_helper(
         &mut self,
         gate: &Gate,
         preparations: &[((u64, u64), libc::c_int)],
@@ -130,23 +152,13 @@ impl Compiler<'_> {
             let (header, none) = capabilities(&mut self.tape, 0);
             stream.call(libc::SYS_capset, &[header, none], Expect::Is(0));
         }
-        let arrive = Step::Arrive {
+        prepare(&mut stream, preparations);
+        stream.step(Step::Arrive {
             word: gate.arrived,
             all: gate.threads,
-        };
-        if !self.options.unhurried {
-            stream.step(arrive);
-            stream.step(Step::Wait { word: gate.begin });
-        }
-        for ((start, len), advice) in preparations {
-            let args = [*start, *len, number(*advice)];
-            stream.call(libc::SYS_madvise, &args, Expect::Anything);
-        }
-        if self.options.unhurried {
-            stream.step(arrive);
-        }
+        });
         stream.call(libc::SYS_exit, &[0], Expect::Anything);
-        self.clone_thread(stream, id, 0, None)
+        self.clone_thread(stream, Some(id), 0, None)
     }
 
     /// Whole-process barriers that code of the image relies on. Registering is cheap while there
@@ -187,14 +199,14 @@ impl Compiler<'_> {
         let frame = self.frame(thread)?;
         stream.step(Step::Return { frame });
         let local = register(thread, FS_BASE)?;
-        self.clone_thread(stream, thread.tid, thread.clear_tid, Some(local))
+        self.clone_thread(stream, Some(thread.tid), thread.clear_tid, Some(local))
     }
 
-    /// Makes the thread with this id that plays these entries.
+    /// Makes the thread, with this id or any, that plays these entries.
     fn clone_thread(
         &mut self,
         stream: Stream,
-        id: i32,
+        id: Option<i32>,
         clear_tid: u64,
         local: Option<u64>,
     ) -> Result<(), TapeError> {
@@ -211,9 +223,7 @@ impl Compiler<'_> {
         if clear_tid != 0 {
             flags |= libc::CLONE_CHILD_CLEARTID;
         }
-        let mut ids = id.to_le_bytes().to_vec();
-        ids.resize(8, 0);
-        let ids = self.tape.constant(&ids, 8);
+        let ids = id.map_or(0, |id| self.tape.words(&[number(id)]));
         // The new thread's stack pointer is at the slot, from which it learns what it is to play.
         const STACK: u64 = 16;
         let arguments = self.tape.words(&[
@@ -226,12 +236,12 @@ impl Compiler<'_> {
             STACK,
             local.unwrap_or(0),
             ids,
-            1,
+            id.is_some().into(),
             0,
         ]);
         let args = [arguments, 88];
-        self.tape
-            .call(libc::SYS_clone3, &args, Expect::Is(number(id)));
+        let expect = id.map_or(Expect::Success, |id| Expect::Is(number(id)));
+        self.tape.call(libc::SYS_clone3, &args, expect);
         Ok(())
     }
 
