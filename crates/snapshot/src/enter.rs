@@ -38,7 +38,7 @@ const END: u64 = BASE + (2 << 20);
 const ENTRIES: u64 = 3;
 const ENTRY: u64 = ORDER - ENTRIES * ENTRY_BYTES;
 /// Where the constants of an order begin; before them is room for the entries.
-const CONSTANTS: usize = 96 * ENTRY_BYTES as usize;
+const CONSTANTS: usize = 96 * 64;
 
 /// The stub's own descriptors, above those that a tape knows.
 const ORDERS: RawFd = 910;

@@ -14,12 +14,11 @@
 //! 1. Give up the stub's descriptors and memory.
 //! 2. Become the function's user; keep of all capabilities the one that setting thread ids needs.
 //!    From here on the tape can do little that the function could not.
-//! 3. Objects and memory, then the kernel's record of the layout, which refuses a program whose
-//!    predecessor is still mapped.
+//! 3. Objects and memory. From then on one more thread makes the pages that will be written anyway.
+//!    The kernel's record of the layout, which refuses a program whose predecessor is still mapped.
 //! 4. Signal actions, descriptors, epoll watches (which need the descriptors).
 //! 5. Threads; each gives up the capability and waits. Timers (which may name threads).
-//! 6. Once all threads have arrived: the last capability, one more thread, which makes the pages that
-//!    will be written anyway, while the others go on, and the filter, for all of them. Only then code of the image may
+//! 6. Once all threads have arrived: the filter, for all of them. Only then code of the image may
 //!    run: until then it could change the tape and with it what a privileged thread does.
 //! 7. Release the threads, reseed random number generators, and go on.
 
@@ -226,6 +225,12 @@ impl Compiler<'_> {
         self.create_objects()?;
         self.map_memory()?;
         self.stamp("map memory")?;
+        let preparations = self.preparations();
+        let helps = !preparations.is_empty();
+        let gate = self.make_gate(helps.into())?;
+        if !self.options.unhurried && helps {
+            self.start_helper(&gate, &preparations)?;
+        }
         self.place_special()?;
         self.set_layout()?;
         self.stamp("layout")?;
@@ -233,13 +238,13 @@ impl Compiler<'_> {
         self.stamp("signals")?;
         self.open_descriptors()?;
         self.stamp("descriptors")?;
-        let preparations = self.preparations();
-        let waits = self.options.unhurried && !preparations.is_empty();
-        let gate = self.make_gate(waits.into())?;
-        self.start_threads(&gate, &preparations)?;
+        self.start_threads(&gate)?;
+        if self.options.unhurried && helps {
+            self.start_helper(&gate, &preparations)?;
+        }
         self.create_timers()?;
         self.stamp("threads")?;
-        self.go_on(&gate, &preparations)
+        self.go_on(&gate)
     }
 
     /// Descriptors, and memory around the tape and the parked mappings.
@@ -304,11 +309,7 @@ impl Compiler<'_> {
     }
 
     /// The last steps: from the release on, code of the image runs.
-    fn go_on(
-        &mut self,
-        gate: &threads::Gate,
-        preparations: &[((u64, u64), libc::c_int)],
-    ) -> Result<(), TapeError> {
+    fn go_on(&mut self, gate: &threads::Gate) -> Result<(), TapeError> {
         self.tape.about("wait for the threads");
         let (word, all) = (gate.arrived, gate.threads);
         if all > 0 {
@@ -330,10 +331,7 @@ impl Compiler<'_> {
             &[first, report - 1, 0],
             Expect::Is(0),
         );
-        self.give_up_capabilities();
-        // The filter would refuse it.
-        self.start_helper(preparations)?;
-        self.install_filter();
+        self.give_up_rights();
         self.tape.call(libc::SYS_close, &[report], Expect::Is(0));
         self.tape.main.step(Step::Release { word: gate.open });
         let stack = self.image.threads[0]
@@ -351,24 +349,17 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn give_up_capabilities(&mut self) {
-        if self.options.confinement.is_some() {
-            self.tape.about("drop capabilities");
-            let (header, none) = capabilities(&mut self.tape, 0);
-            self.tape
-                .call(libc::SYS_capset, &[header, none], Expect::Is(0));
-        }
-    }
-
-    /// For all threads there are.
-    fn install_filter(&mut self) {
+    fn give_up_rights(&mut self) {
         let Some(confinement) = self.options.confinement else {
             return;
         };
+        let tape = &mut self.tape;
+        tape.about("drop capabilities");
+        let (header, none) = capabilities(tape, 0);
+        tape.call(libc::SYS_capset, &[header, none], Expect::Is(0));
         if confinement.filter.is_empty() {
             return;
         }
-        let tape = &mut self.tape;
         tape.about("install the system call filter");
         let no_new = libc::PR_SET_NO_NEW_PRIVS.cast_unsigned().into();
         tape.call(libc::SYS_prctl, &[no_new, 1, 0, 0, 0], Expect::Is(0));

@@ -34,13 +34,6 @@ pub struct Gate {
     pub frame: u64,
 }
 
-fn prepare(stream: &mut Stream, preparations: &[((u64, u64), libc::c_int)]) {
-    for ((start, len), advice) in preparations {
-        let args = [*start, *len, number(*advice)];
-        stream.call(libc::SYS_madvise, &args, Expect::Anything);
-    }
-}
-
 impl Compiler<'_> {
     pub(super) fn set_signal_actions(&mut self) {
         self.tape.about("set signal actions");
@@ -82,11 +75,7 @@ impl Compiler<'_> {
         threads.ok_or(TapeError::Image("no threads"))
     }
 
-    pub(super) fn start_threads(
-        &mut self,
-        gate: &Gate,
-        preparations: &[((u64, u64), libc::c_int)],
-    ) -> Result<(), TapeError> {
+    pub(super) fn start_threads(&mut self, gate: &Gate) -> Result<(), TapeError> {
         let (main, others) = self.main_and_others()?;
         self.tape.about("set the main thread up");
         let mut stream = std::mem::take(&mut self.tape.main);
@@ -108,36 +97,14 @@ impl Compiler<'_> {
         for thread in others {
             self.start_thread(thread, gate, &normal)?;
         }
-        if self.options.unhurried && !preparations.is_empty() {
-            self.start_patient_helper(gate, preparations)?;
-        }
         self.tape.call(set, &normal, Expect::Anything);
         Ok(())
     }
 
-    /// A thread that prepares pages by such advice, and ends. As nobody waits for it, it is made when
-    /// the main thread has nothing more to wait for itself: before, it would keep a processor from
-    /// the other threads, and then from the main one. It has no rights, as its maker has none left.
+    /// A thread that prepares pages by such advice, and ends. Nobody waits for that, unless there is
+    /// time: it has no more rights than code of the image has, and like the other threads it has
+    /// arrived once it has given them up.
     pub(super) fn start_helper(
-        &mut self,
-        preparations: &[((u64, u64), libc::c_int)],
-    ) -> Result<(), TapeError> {
-        if self.options.unhurried || preparations.is_empty() {
-            return Ok(());
-        }
-        self.tape.about("prepare pages");
-        let mut stream = Stream::default();
-        let parameter = self.tape.words(&[0]);
-        let batch = [0, number(libc::SCHED_BATCH), parameter];
-        stream.call(libc::SYS_sched_setscheduler, &batch, Expect::Anything);
-        prepare(&mut stream, preparations);
-        stream.call(libc::SYS_exit, &[0], Expect::Anything);
-        self.clone_thread(stream, None, 0, None)
-    }
-
-    /// As [`Self::start_helper`], where there is time: it counts among the threads that are waited for, and
-    /// arrives when all is done.
-    fn start_patient_helper(
         &mut self,
         gate: &Gate,
         preparations: &[((u64, u64), libc::c_int)],
@@ -152,13 +119,25 @@ impl Compiler<'_> {
             let (header, none) = capabilities(&mut self.tape, 0);
             stream.call(libc::SYS_capset, &[header, none], Expect::Is(0));
         }
-        prepare(&mut stream, preparations);
-        stream.step(Step::Arrive {
+        let arrive = Step::Arrive {
             word: gate.arrived,
             all: gate.threads,
-        });
+        };
+        if !self.options.unhurried {
+            stream.step(arrive);
+        }
+        let parameter = self.tape.words(&[0]);
+        let batch = [0, number(libc::SCHED_BATCH), parameter];
+        stream.call(libc::SYS_sched_setscheduler, &batch, Expect::Anything);
+        for ((start, len), advice) in preparations {
+            let args = [*start, *len, number(*advice)];
+            stream.call(libc::SYS_madvise, &args, Expect::Anything);
+        }
+        if self.options.unhurried {
+            stream.step(arrive);
+        }
         stream.call(libc::SYS_exit, &[0], Expect::Anything);
-        self.clone_thread(stream, Some(id), 0, None)
+        self.clone_thread(stream, id, 0, None)
     }
 
     /// Whole-process barriers that code of the image relies on. Registering is cheap while there
@@ -199,14 +178,14 @@ impl Compiler<'_> {
         let frame = self.frame(thread)?;
         stream.step(Step::Return { frame });
         let local = register(thread, FS_BASE)?;
-        self.clone_thread(stream, Some(thread.tid), thread.clear_tid, Some(local))
+        self.clone_thread(stream, thread.tid, thread.clear_tid, Some(local))
     }
 
-    /// Makes the thread, with this id or any, that plays these entries.
+    /// Makes the thread with this id that plays these entries.
     fn clone_thread(
         &mut self,
         stream: Stream,
-        id: Option<i32>,
+        id: i32,
         clear_tid: u64,
         local: Option<u64>,
     ) -> Result<(), TapeError> {
@@ -223,7 +202,7 @@ impl Compiler<'_> {
         if clear_tid != 0 {
             flags |= libc::CLONE_CHILD_CLEARTID;
         }
-        let ids = id.map_or(0, |id| self.tape.words(&[number(id)]));
+        let ids = self.tape.words(&[number(id)]);
         // The new thread's stack pointer is at the slot, from which it learns what it is to play.
         const STACK: u64 = 16;
         let arguments = self.tape.words(&[
@@ -236,12 +215,12 @@ impl Compiler<'_> {
             STACK,
             local.unwrap_or(0),
             ids,
-            id.is_some().into(),
+            1,
             0,
         ]);
         let args = [arguments, 88];
-        let expect = id.map_or(Expect::Success, |id| Expect::Is(number(id)));
-        self.tape.call(libc::SYS_clone3, &args, expect);
+        self.tape
+            .call(libc::SYS_clone3, &args, Expect::Is(number(id)));
         Ok(())
     }
 
