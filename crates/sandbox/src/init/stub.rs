@@ -25,7 +25,8 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// Makes it, with this id if there is one. It runs an errand before it waits.
+    /// Makes it: ahead of time, or with an id, for an order that is known. It runs an errand before
+    /// it waits.
     pub fn make(
         init: &Init<'_>,
         pid: Option<i32>,
@@ -48,7 +49,11 @@ impl Stub {
                     Ok(()) => unsafe { snapshot::wait(theirs.as_raw_fd()) }.to_string(),
                     Err(failure) => format!("{}: {}", failure.action, failure.cause),
                 };
-                give_up(&theirs, &failure)
+                if pid.is_some() {
+                    explain(&theirs, &failure);
+                }
+                // One made ahead is only missed: what it was for is done without it.
+                sys::exit_now(FAILED)
             }
         }
     }
@@ -84,12 +89,11 @@ fn prepare(init: &Init<'_>, errand: impl FnOnce() -> Result<(), Failure>) -> Res
 }
 
 /// Waits for the order all the same: with it comes the report in which to say why.
-fn give_up(orders: &OwnedFd, why: &str) -> ! {
+fn explain(orders: &OwnedFd, why: &str) {
     let received = wire::receive_packet(orders, &mut vec![0; wire::MAX_MESSAGE]);
     if let Ok(Some((_, fds))) = received
         && let Some(report) = fds.first()
     {
         let _ = rustix::io::write(report, why.as_bytes());
     }
-    sys::exit_now(FAILED)
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use rustix::process::{Pid, Resource};
 
-use snapshot::slot;
+use snapshot::{Order, slot};
 
 use super::stub::{FAILED, Stub};
 use super::{Init, launch, scratch};
@@ -40,37 +40,42 @@ pub fn thaw(
             &io::ErrorKind::InvalidData.into(),
         ));
     }
-    let stub =
-        stub(init, order.pid, list, &fds).doing(|| format!("create process {}", order.pid))?;
-    let processes = launch::within_limit(Resource::Nproc, init.pids_max.into());
-    let limits = [(libc::RLIMIT_NPROC, processes)];
-    let pid = stub.pid.as_raw_nonzero().get();
-    let told = snapshot::Order::to_thaw(fds[TAPE].as_fd(), pid, &slots, &limits)
-        .unwrap_or_else(|err| snapshot::Order::to_end(&err.to_string(), FAILED));
-    let told = told.finish().map_err(io::Error::other);
-    let told = told.doing(|| "write an order".into())?;
-    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    stub.order(&told, &fds)
+    let told = told(init, order, &slots, &fds)?;
+    let given: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    if let Some(stub) = init.stub.take() {
+        let fits = stub.pid.as_raw_nonzero().get() == order.pid;
+        if list.is_none() && fits {
+            // It may have found that it cannot wait.
+            if let Ok(ordered) = stub.order(&told, &given) {
+                return Ok(ordered);
+            }
+        } else {
+            stub.dismiss().doing(|| "end the waiting process".into())?;
+        }
+    }
+    let stub = Stub::make(init, Some(order.pid), || match list {
+        Some(list) => scratch::restore(list, fds[PAGES].as_fd(), init.ids),
+        None => Ok(()),
+    });
+    let stub = stub.doing(|| format!("create process {}", order.pid))?;
+    stub.order(&told, &given)
         .doing(|| format!("instruct process {}", order.pid))
 }
 
-/// The one that waits, or a new one.
-fn stub(init: &mut Init<'_>, pid: i32, list: Option<OwnedFd>, fds: &[OwnedFd]) -> io::Result<Stub> {
-    let waiting = init.stub.take();
-    let fits = |stub: &Stub| stub.pid.as_raw_nonzero().get() == pid;
-    match (waiting, list) {
-        (Some(stub), None) if fits(&stub) => Ok(stub),
-        (waiting, list) => {
-            if let Some(stub) = waiting {
-                stub.dismiss()?;
-            }
-            let init = &*init;
-            Stub::make(init, Some(pid), || match list {
-                Some(list) => scratch::restore(list, fds[PAGES].as_fd(), init.ids),
-                None => Ok(()),
-            })
-        }
-    }
+/// The finished order.
+fn told(
+    init: &Init<'_>,
+    order: Thaw,
+    slots: &[RawFd],
+    fds: &[OwnedFd],
+) -> Result<Vec<u8>, Failure> {
+    let processes = launch::within_limit(Resource::Nproc, init.pids_max.into());
+    let limits = [(libc::RLIMIT_NPROC, processes)];
+    Order::to_thaw(fds[TAPE].as_fd(), order.pid, slots, &limits)
+        .unwrap_or_else(|err| Order::to_end(&err.to_string(), FAILED))
+        .finish()
+        .map_err(io::Error::other)
+        .doing(|| "write an order".into())
 }
 
 /// Where the descriptors of a thaw go.
