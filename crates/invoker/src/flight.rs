@@ -213,6 +213,7 @@ impl Flight {
             status: verdict.status,
             message: verdict.message,
         };
+        let tasks = invoker.tasks().clone();
         if notes.want_tail {
             report.max_memory_mb = Some(environment.max_memory_mb());
             let log = (&*environment.capture, environment.writer);
@@ -225,10 +226,11 @@ impl Flight {
             );
             outcome.log_tail = environment.capture.take_tail();
             outcome.report = report;
-            environment.capture.flush();
-            invoker.settle(environment, verdict.keep);
+            tasks.spawn(async move {
+                environment.capture.flush();
+                invoker.settle(environment, verdict.keep).await;
+            });
         } else {
-            let tasks = invoker.tasks().clone();
             tasks.spawn(async move {
                 report.max_memory_mb = Some(environment.max_memory_mb());
                 let log = (&*environment.capture, environment.writer);
@@ -240,7 +242,7 @@ impl Flight {
                     environment.function.memory_mb,
                 );
                 environment.capture.flush();
-                invoker.settle_now(environment, verdict.keep).await;
+                invoker.settle(environment, verdict.keep).await;
             });
         }
         outcome

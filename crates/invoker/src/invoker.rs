@@ -422,15 +422,8 @@ impl Invoker {
         self.with_placement(|placement| placement.returning(key));
     }
 
-    /// As [`Invoker::settle_now`], in the background.
-    pub(crate) fn settle(self: &Arc<Self>, environment: Box<Environment>, keep: bool) {
-        let invoker = Arc::clone(self);
-        self.tasks
-            .spawn(async move { invoker.settle_now(environment, keep).await });
-    }
-
     /// After its answer, brings an environment back to the pool, or ends it.
-    pub(crate) async fn settle_now(self: Arc<Self>, environment: Box<Environment>, keep: bool) {
+    pub(crate) async fn settle(self: Arc<Self>, environment: Box<Environment>, keep: bool) {
         let key = environment.key.clone();
         if !keep {
             self.lost(&key, false);

@@ -225,6 +225,7 @@ impl Compiler<'_> {
         self.create_objects()?;
         self.map_memory()?;
         self.stamp("map memory")?;
+        self.register_membarrier();
         let preparations = self.preparations();
         let helps = !preparations.is_empty();
         let gate = self.make_gate(helps.into())?;

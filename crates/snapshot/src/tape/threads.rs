@@ -86,7 +86,6 @@ impl Compiler<'_> {
         stream.call(libc::SYS_set_tid_address, &[main.clear_tid], tid);
         self.set_up_thread(&mut stream, main)?;
         self.tape.main = stream;
-        self.register_membarrier();
         // A batch thread that wakes takes the processor from nobody: what the main thread does next
         // is waited for, and most of the others only go to sleep again. They inherit it.
         let parameter = self.tape.words(&[0]);
@@ -142,7 +141,7 @@ impl Compiler<'_> {
 
     /// Whole-process barriers that code of the image relies on. Registering is cheap while there
     /// is one thread.
-    fn register_membarrier(&mut self) {
+    pub(super) fn register_membarrier(&mut self) {
         const REGISTER: [u64; 4] = [1 << 2, 1 << 4, 1 << 6, 1 << 8];
         for command in REGISTER {
             if u64::from(self.image.membarrier) & command != 0 {
