@@ -226,10 +226,8 @@ impl Flight {
             );
             outcome.log_tail = environment.capture.take_tail();
             outcome.report = report;
-            tasks.spawn(async move {
-                environment.capture.flush();
-                invoker.settle(environment, verdict.keep).await;
-            });
+            environment.capture.flush();
+            tasks.spawn(async move { invoker.settle(environment, verdict.keep).await });
         } else {
             tasks.spawn(async move {
                 report.max_memory_mb = Some(environment.max_memory_mb());
