@@ -287,3 +287,21 @@ fn cgroup() -> Option<std::path::PathBuf> {
     std::fs::create_dir(&group).ok()?;
     Some(group)
 }
+
+#[test]
+fn a_main_thread_that_never_rests() {
+    let (program, _) = Program::python(
+        "
+import ssl
+say('ready')
+while True:
+    until = time.monotonic() + 1
+    while time.monotonic() < until: pass
+    say('tick')
+",
+    );
+    // Until it is done with saying so, which is a system call.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    // Where OpenSSL is, it could not be reseeded in the clones.
+    program.refused("its main thread never rests");
+}
