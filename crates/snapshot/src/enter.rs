@@ -20,7 +20,7 @@ use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
 use crate::PAGE;
-use crate::tape::{ENTRY_BYTES, Expect, HIGHEST, REPORT, Stream, code};
+use crate::tape::{ENTRY_BYTES, Expect, HIGHEST, REPORT, Stream, code, number};
 
 mod order;
 mod sys;
@@ -39,6 +39,10 @@ const ENTRIES: u64 = 3;
 const ENTRY: u64 = ORDER - ENTRIES * ENTRY_BYTES;
 /// Where the constants of an order begin; before them is room for the entries.
 const CONSTANTS: usize = 96 * 64;
+const _: () = assert!(
+    ENTRY_BYTES == 64 && PAGE == 4096,
+    "the interpreter's layout"
+);
 
 /// The stub's own descriptors, above those that a tape knows.
 const ORDERS: RawFd = 910;
@@ -159,11 +163,6 @@ fn lobby() -> Vec<u8> {
     );
     put(ENTRY, &entries.bytes());
     image
-}
-
-/// As the kernel takes it in a register.
-fn number(value: i32) -> u64 {
-    i64::from(value).cast_unsigned()
 }
 
 fn bytes_of(words: &[u64]) -> Vec<u8> {

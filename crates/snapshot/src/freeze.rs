@@ -50,6 +50,7 @@ use std::time::{Duration, Instant};
 use self::census::Pending;
 pub use self::error::FreezeError;
 use self::error::{Doing, Result, unsupported};
+pub use self::memory::SPECIAL;
 use self::objects::Objects;
 use self::pages::Pages;
 use self::proc::Vma;

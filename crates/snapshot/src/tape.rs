@@ -43,6 +43,7 @@ pub(crate) use sys::{ExtendedState, sealed_file};
 
 use crate::{Image, PAGE, WorkingSet};
 pub(crate) use blob::{REPORT, code};
+pub(crate) use objects::number;
 pub(crate) use place::HIGHEST;
 use writer::Writer;
 pub(crate) use writer::{ENTRY_BYTES, Expect, Step, Stream};

@@ -58,7 +58,8 @@ impl Stub {
         }
     }
 
-    /// Tells it what to become, by a finished [`Order`](snapshot::Order). An error means that it has ended and that nothing has happened.
+    /// Tells it what to become, by a finished [`Order`](snapshot::Order). An error means that it has
+    /// ended and that nothing has happened.
     pub fn order(self, order: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<(Pid, OwnedFd)> {
         wire::send_packet(&self.orders, order, fds)?;
         Ok((self.pid, self.pidfd))

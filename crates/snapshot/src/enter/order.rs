@@ -6,9 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use super::{
     CLOCKS, CONSTANTS, EnterError, ORDER, ORDER_BYTES, OWN_TIME_NAMESPACE, SPECIAL, TIME_NAMESPACE,
-    bytes_of, doing, number, special, sys,
+    bytes_of, doing, special, sys,
 };
-use crate::tape::{self, Expect, Preamble, Step, Stream};
+use crate::tape::{self, Expect, Preamble, Step, Stream, number};
 use crate::{MappedFile, PAGE, slot};
 
 /// Directories whose content the identity of a snapshot covers; the times of files in them differ

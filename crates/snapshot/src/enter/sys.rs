@@ -8,6 +8,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use crate::PAGE;
+use crate::freeze::SPECIAL;
 use crate::tape::{Preamble, TRAILER};
 
 fn check(ret: i64) -> io::Result<i64> {
@@ -157,14 +158,11 @@ pub unsafe fn close_but(first: RawFd, last: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-const SPECIAL: [&str; 3] = ["[vvar]", "[vvar_vclock]", "[vdso]"];
-
 /// Start and length of the kernel's own mappings, ascending.
 pub fn special_mappings() -> io::Result<Vec<(u64, u64)>> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let special = maps
-        .lines()
-        .filter(|line| SPECIAL.iter().any(|name| line.ends_with(name)));
+    let is_special = |line: &&str| SPECIAL.iter().any(|name| line.as_bytes().ends_with(name));
+    let special = maps.lines().filter(is_special);
     let range = |line: &str| {
         let (start, end) = line.split(' ').next()?.split_once('-')?;
         let parse = |hex| u64::from_str_radix(hex, 16).ok();

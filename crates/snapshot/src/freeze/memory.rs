@@ -18,7 +18,8 @@ use crate::{Advice, Backing, MappedFile, Mapping, PAGE, Segment, Special};
 const SMALL: u64 = 64 * PAGE;
 const NEARLY: u64 = 16 * PAGE;
 
-const SPECIAL: [&[u8]; 3] = [b"[vvar]", b"[vvar_vclock]", b"[vdso]"];
+/// Names of the mappings that the kernel makes by itself.
+pub const SPECIAL: [&[u8]; 3] = [b"[vvar]", b"[vvar_vclock]", b"[vdso]"];
 
 pub struct Memory {
     pub mappings: Vec<Mapping>,
