@@ -373,12 +373,13 @@ pub fn invocation(payload: &str) -> Invocation {
     }
 }
 
+/// Puts the script in the place of whatever was there. One that is being executed cannot be written
+/// to, so another file takes its name.
 pub fn write_executable(path: &Path, script: &str) -> anyhow::Result<()> {
-    std::fs::write(path, script)?;
-    Ok(std::fs::set_permissions(
-        path,
-        PermissionsExt::from_mode(0o755),
-    )?)
+    let new = path.with_extension("new");
+    std::fs::write(&new, script)?;
+    std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755))?;
+    Ok(std::fs::rename(new, path)?)
 }
 
 /// The digits of durations and sizes as `#`, for comparisons.

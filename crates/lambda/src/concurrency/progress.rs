@@ -51,10 +51,13 @@ impl Progress {
             complete &= present >= wanted;
             failure = failure.or(status.failure);
         }
+        // An alias whose new version has all its environments still leads to the old one until it has
+        // been moved, and takes no other number.
+        let arrived = provisioned.moving.is_none_or(|moving| moving.arrived);
         let (status, reason) = match failure {
-            _ if complete => (Status::Ready, None),
-            Some(reason) => (Status::Failed, Some(reason.to_string())),
-            None => (Status::InProgress, None),
+            _ if complete && arrived => (Status::Ready, None),
+            Some(reason) if !complete => (Status::Failed, Some(reason.to_string())),
+            _ => (Status::InProgress, None),
         };
         Self {
             requested: to_i32(provisioned.requested),
@@ -90,13 +93,21 @@ fn moment(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Moving;
     use super::*;
 
     fn summed(parts: &[(u32, u32, Option<&str>)]) -> (i32, Status, Option<String>) {
+        summed_on_the_way(None, parts)
+    }
+
+    fn summed_on_the_way(
+        moving: Option<Moving>,
+        parts: &[(u32, u32, Option<&str>)],
+    ) -> (i32, Status, Option<String>) {
         let provisioned = Provisioned {
             requested: 10,
             modified: Timestamp::from_secs(1_577_824_129),
-            moving: None,
+            moving,
         };
         let parts = parts.iter().map(|(wanted, allocated, failure)| {
             let status = ProvisionedStatus {
@@ -118,6 +129,18 @@ mod tests {
         assert_eq!(summed(&[(10, 9, None)]), (9, Status::InProgress, None));
         assert_eq!(summed(&[(10, 10, Some("x"))]), (10, Status::Ready, None));
         assert_eq!(summed(&[(10, 20, None)]), (10, Status::Ready, None));
+    }
+
+    #[test]
+    fn an_alias_is_ready_once_it_leads_to_its_new_version() {
+        let moving = |arrived| Some(Moving { from: 1, arrived });
+        let there = [(10, 10, Some("before"))];
+        let begun = (10, Status::InProgress, None);
+        assert_eq!(summed_on_the_way(moving(false), &there), begun);
+        let ready = (10, Status::Ready, None);
+        assert_eq!(summed_on_the_way(moving(true), &there), ready);
+        let failed = summed_on_the_way(moving(false), &[(10, 0, Some("x"))]);
+        assert_eq!(failed, (0, Status::Failed, Some("x".into())));
     }
 
     #[test]
