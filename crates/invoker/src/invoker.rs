@@ -1,3 +1,10 @@
+//! The invoker: what functions run in and how an invocation gets there.
+
+mod resting;
+mod snapshots;
+mod starting;
+mod waiting;
+
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -6,26 +13,21 @@ use std::time::{Duration, Instant};
 use chunks::Chunks;
 use clock::Clock;
 use sandbox::Sandboxes;
-use tokio::sync::oneshot;
 
 use crate::admission::{Admission, Permit, Place, Rate};
-use crate::debugger::{Debuggers, PATIENCE};
-use crate::environment::{Environment, MemoryLease};
-use crate::extensions::Reason;
-use crate::flight::{Flight, Grounded, Landing, Ticketed, without_environment};
+use crate::debugger::Debuggers;
+use crate::environment::Environment;
+use crate::flight::{Flight, Grounded, Landing, Ticketed};
 use crate::janitor::Janitor;
-use crate::output::platform::Phase;
-use crate::placement::{Action, Grant, Placed, Placement, Ticket};
-use crate::provisioned::{self, INIT_FAILURE};
-use crate::runtime_api::{Back, Limits};
-use crate::snapshots::{Restoration, Snapshots};
-use crate::start::{self, FailedInit, Start, StartFailure};
-use crate::status::{EnvironmentState, Registry};
+use crate::placement::{Action, Grant, Placement};
+use crate::runtime_api::Limits;
+use crate::snapshots::Snapshots;
+use crate::start::StartFailure;
+use crate::status::Registry;
 use crate::tasks::Tasks;
 use crate::{
     Config, EnvironmentStatus, Function, FunctionKey, Hooks, Invocation, InvokeError, Measurement,
-    Outcome, PhaseMetrics, Runtimes, SnapshotError, SnapshotOutcome, SnapshotStatus,
-    ThrottleReason,
+    Outcome, Runtimes, ThrottleReason,
 };
 
 pub(crate) type Line = Placement<Box<Environment>, StartFailure>;
@@ -114,7 +116,7 @@ impl Invoker {
             clock,
             hooks,
         });
-        tokio::spawn(tend_idle_environments(
+        tokio::spawn(resting::tend_idle_environments(
             Arc::clone(&invoker.janitor),
             Weak::clone(&invoker.this),
         ));
@@ -233,76 +235,6 @@ impl Invoker {
         self.end_all(ended);
     }
 
-    /// Whether invocations of this function are meant to be served from a snapshot, by the mode and
-    /// the function's configuration.
-    pub fn wants_snapshot(&self, function: &Function) -> bool {
-        self.snapshots
-            .as_ref()
-            .is_some_and(|snapshots| snapshots.wants(function))
-    }
-
-    /// Makes the snapshot of a function revision, or adopts the one that the store has. Everybody
-    /// who asks for the same one gets the same answer.
-    pub async fn snapshot(
-        self: &Arc<Self>,
-        function: Arc<Function>,
-    ) -> Result<SnapshotOutcome, SnapshotError> {
-        match &self.snapshots {
-            Some(snapshots) if self.check_open().is_ok() => snapshots.make(self, &function).await,
-            Some(_) => Err(SnapshotError::ShuttingDown),
-            None => Err(SnapshotError::Disabled),
-        }
-    }
-
-    /// Deletes the snapshot of a function revision that was replaced or deleted, in the
-    /// background, and ends its parked environments.
-    pub fn forget_snapshot(self: &Arc<Self>, function: &Function) {
-        if let Some(snapshots) = &self.snapshots {
-            snapshots.forget(self, function);
-        }
-    }
-
-    /// Tells at the start of the server which function revisions there are. Images of others that
-    /// have not been used for long are deleted in the background.
-    pub fn retain_snapshots(self: &Arc<Self>, functions: &[Arc<Function>]) {
-        if let Some(snapshots) = &self.snapshots {
-            snapshots.retain(self, functions.to_vec());
-        }
-    }
-
-    /// The snapshots of all function revisions that were asked for, and their numbers.
-    pub fn snapshots(&self) -> Vec<SnapshotStatus> {
-        self.snapshots
-            .as_ref()
-            .map(|snapshots| snapshots.statuses(self.clock.now()))
-            .unwrap_or_default()
-    }
-
-    /// How long the phases of making snapshots and restoring from them took.
-    pub fn phase_metrics(&self) -> PhaseMetrics {
-        self.snapshots
-            .as_ref()
-            .map(|snapshots| snapshots.metrics().snapshot())
-            .unwrap_or_default()
-    }
-
-    /// Ends the idle environments of functions whose ARN contains `name`, and says how many. Parked
-    /// ones stay.
-    pub fn end_idle_environments(&self, name: &str) -> usize {
-        let ended = self.with_placement(|placement| placement.take_all_idle(name));
-        let count = ended.len();
-        self.end_all(ended);
-        count
-    }
-
-    /// Forgets the images in memory, so that the next restore of each reads from the store, and
-    /// ends parked environments. Says how many images were dropped.
-    pub fn drop_live_images(&self) -> usize {
-        self.snapshots
-            .as_ref()
-            .map_or(0, |snapshots| snapshots.drop_live_images(self))
-    }
-
     /// All environments and what they are doing.
     pub fn environments(&self) -> Vec<EnvironmentStatus> {
         self.registry.snapshot()
@@ -396,67 +328,9 @@ impl Invoker {
         self.with_placement(|placement| placement.charge(memory_mb));
     }
 
-    /// A runtime's process ended. If its environment is idle nobody else would notice.
-    pub(crate) fn runtime_ended(&self, key: &FunctionKey, id: u64) {
-        let kept = key.provisioned();
-        let idle = self.with_placement(|placement| {
-            // A restored one does not know in which of the two pools it is.
-            [key, &kept].into_iter().find_map(|key| {
-                let taken = placement.take_idle(key, id)?;
-                placement.lost(key, true);
-                Some(taken)
-            })
-        });
-        if let Some((environment, _)) = idle {
-            let clock = self.clock.clone();
-            self.tasks
-                .spawn(async move { environment.shut_down(Reason::Failure, &clock).await });
-        }
-        if let Some(snapshots) = &self.snapshots {
-            snapshots.parked_ended(self, key, id);
-        }
-    }
-
     /// Its answer is there: who waits in line may count on this environment.
     pub(crate) fn expect_back(&self, key: &FunctionKey) {
         self.with_placement(|placement| placement.returning(key));
-    }
-
-    /// After its answer, brings an environment back to the pool, or ends it.
-    pub(crate) async fn settle(self: Arc<Self>, environment: Box<Environment>, keep: bool) {
-        let key = environment.key.clone();
-        if !keep {
-            self.lost(&key, false);
-            environment.kill().await;
-            return;
-        }
-        if let Some(snapshots) = &self.snapshots {
-            snapshots.answered(&environment).await;
-        }
-        let mut back = environment.exchange.back();
-        let mut returning = true;
-        let expected = match key.is_provisioned() {
-            true => provisioned::EXPECTED_BACK,
-            false => EXPECTED_BACK,
-        };
-        let mut came = tokio::time::timeout(expected, &mut back).await;
-        if came.is_err() {
-            returning = false;
-            self.late(&key);
-            // AWS lets the time after the answer count as the invocation's own.
-            came = tokio::time::timeout(environment.function.timeout, back).await;
-        }
-        if matches!(came, Ok(Ok(Back::Ready))) {
-            self.release(environment, returning);
-        } else {
-            self.lost(&key, returning);
-            environment.kill().await;
-        }
-    }
-
-    /// It was expected back and is not yet.
-    pub(crate) fn late(&self, key: &FunctionKey) {
-        self.with_placement(|placement| placement.late(key));
     }
 
     fn check_open(&self) -> Result<(), InvokeError> {
@@ -464,25 +338,6 @@ impl Invoker {
             return Err(InvokeError::ShuttingDown);
         }
         Ok(())
-    }
-
-    async fn place(
-        self: &Arc<Self>,
-        key: &FunctionKey,
-        function: &Arc<Function>,
-    ) -> Result<Granted, InvokeError> {
-        match self.with_placement(|placement| placement.request(key, function)) {
-            Placed::Environment(environment) => Ok(Grant::Environment(environment)),
-            Placed::Waiting(ticket, receiver) => {
-                let mut place = PlaceInLine {
-                    invoker: self,
-                    key,
-                    ticket,
-                    receiver,
-                };
-                place.wait(self.config.queue_wait()).await
-            }
-        }
     }
 
     /// Awaits the answer; when the caller goes away, a task awaits it instead.
@@ -496,109 +351,6 @@ impl Invoker {
             Some(flight) => flight.complete(landing).await,
             // Not reached: `land` leaves the flight where it is.
             None => Outcome::server_stopped(),
-        }
-    }
-
-    /// AWS repeats a failed init once, within the invocation and its timeout.
-    async fn invoke_after_failed_init(
-        self: &Arc<Self>,
-        key: FunctionKey,
-        function: Arc<Function>,
-        failed: FailedInit,
-        ticketed: Ticketed,
-    ) -> Result<Outcome, InvokeError> {
-        let (sender, receiver) = oneshot::channel();
-        let invoker = Arc::clone(self);
-        // In a task of its own, so that it goes on when the caller goes away.
-        self.tasks.spawn(async move {
-            let outcome = invoker.retry_init(key, function, failed, ticketed).await;
-            let _ = sender.send(outcome);
-        });
-        receiver.await.unwrap_or(Err(InvokeError::ShuttingDown))
-    }
-
-    async fn retry_init(
-        self: Arc<Self>,
-        key: FunctionKey,
-        function: Arc<Function>,
-        failed: FailedInit,
-        mut ticketed: Ticketed,
-    ) -> Result<Outcome, InvokeError> {
-        ticketed.began = Instant::now();
-        let start = Start {
-            invoker: Arc::clone(&self),
-            key: key.clone(),
-            function: Arc::clone(&function),
-            lease: failed.lease,
-            stream: Some(failed.stream),
-            phase: Phase::Invoke,
-            limit: function.timeout,
-        };
-        let failure = match start::cold(start).await {
-            Ok(environment) => match Flight::depart(&self, environment, ticketed) {
-                Ok(mut flight) => {
-                    let landing = flight.land().await;
-                    return Ok(Box::pin(flight.complete(landing)).await);
-                }
-                Err(grounded) => {
-                    self.lost(&key, false);
-                    grounded.environment.kill().await;
-                    return Err(InvokeError::NoCapacity);
-                }
-            },
-            Err(failure) => failure,
-        };
-        self.lost(&key, false);
-        match failure {
-            StartFailure::Unable(err) => Err(err),
-            StartFailure::Init(failed) => {
-                Ok(without_environment(&self, &function, &failed, ticketed))
-            }
-        }
-    }
-
-    /// Waits for an environment that is about to come back. `None` if it does not.
-    pub(crate) async fn await_turn(
-        self: &Arc<Self>,
-        key: &FunctionKey,
-        ticket: Ticket,
-        receiver: oneshot::Receiver<Granted>,
-    ) -> Option<Granted> {
-        let mut place = PlaceInLine {
-            invoker: self,
-            key,
-            ticket,
-            receiver,
-        };
-        place.wait(provisioned::EXPECTED_BACK).await.ok()
-    }
-
-    pub(crate) fn release(&self, environment: Box<Environment>, returning: bool) {
-        let (key, id, now) = (environment.key.clone(), environment.id(), Instant::now());
-        environment.entry.set(EnvironmentState::Idle);
-        let unwanted = self.with_placement(|placement| {
-            if returning {
-                placement.returned(&key, id, environment, now)
-            } else {
-                placement.release(&key, id, environment, now)
-            }
-        });
-        match unwanted {
-            Some(environment) => self.end_all([environment]),
-            None => self
-                .janitor
-                .list(now + self.config.freeze_grace(), id, &key),
-        }
-    }
-
-    pub(crate) fn lost(&self, key: &FunctionKey, was_returning: bool) {
-        self.with_placement(|placement| placement.lost(key, was_returning));
-    }
-
-    pub(crate) fn end_all(&self, environments: impl IntoIterator<Item = Box<Environment>>) {
-        for environment in environments {
-            self.tasks
-                .spawn(environment.end(self.config.shutdown_grace(), self.clock.clone()));
         }
     }
 
@@ -637,147 +389,6 @@ impl Invoker {
         }
     }
 
-    /// One start, from its turn to the environment in the pool.
-    async fn start(self: Arc<Self>, key: FunctionKey, function: Arc<Function>) {
-        let (phase, limit) = match key.is_provisioned() {
-            true => (Phase::Provisioned, provisioned::init_limit(&function)),
-            false if function.is_debugged() => (Phase::Init, PATIENCE),
-            false => (Phase::Init, self.config.init_timeout()),
-        };
-        let start = Start {
-            invoker: Arc::clone(&self),
-            lease: MemoryLease::new(&self, function.memory_mb),
-            key: key.clone(),
-            function,
-            stream: None,
-            phase,
-            limit,
-        };
-        let mut starting = Box::pin(Arc::clone(&self).bring_up(start));
-        let turn = tokio::time::timeout(self.config.start_turn(), &mut starting).await;
-        self.with_placement(Placement::turn_over);
-        let started = match turn {
-            Ok(started) => started,
-            Err(_) => starting.await,
-        };
-        match started {
-            Ok(environment) => self.add(&key, environment),
-            Err(failure) if key.is_provisioned() => self.kept_start_failed(&key, failure),
-            Err(failure) => {
-                let unreported =
-                    self.with_placement(|placement| placement.start_failed(&key, failure));
-                if let Some(failure) = unreported {
-                    tracing::debug!(function = %key, ?failure, "a start that nobody waited for failed");
-                }
-            }
-        }
-    }
-
-    /// The environment is made again later; until then the status tells why it is missing.
-    fn kept_start_failed(&self, key: &FunctionKey, failure: StartFailure) {
-        let reason = match &failure {
-            StartFailure::Init(_) => INIT_FAILURE.to_owned(),
-            StartFailure::Unable(err) => {
-                tracing::warn!(
-                    function = %key,
-                    error = err as &dyn std::error::Error,
-                    "a provisioned environment could not be started",
-                );
-                match err {
-                    // Says what to install.
-                    InvokeError::Runtime(cause) => cause.to_string(),
-                    other => other.to_string(),
-                }
-            }
-        };
-        // Before the next start: it holds the memory of the one that failed.
-        drop(failure);
-        let again = self.with_placement(|placement| placement.kept_start_failed(key, &reason));
-        if let Some(again) = again {
-            self.remind(again);
-        }
-    }
-
-    /// An environment from the function's snapshot, if it has one, else by a cold start.
-    async fn bring_up(self: Arc<Self>, start: Start) -> Result<Box<Environment>, StartFailure> {
-        let Some(snapshots) = self
-            .snapshots
-            .as_ref()
-            .filter(|snapshots| snapshots.wants(&start.function))
-            .filter(|_| start.function.development.is_none())
-        else {
-            return start::cold(start).await;
-        };
-        let start = match snapshots.restore(start).await {
-            Restoration::Environment(environment) => return Ok(environment),
-            Restoration::Failed(failure) => return Err(failure),
-            Restoration::Cold(start) => *start,
-        };
-        let function = Arc::clone(&start.function);
-        let started = start::cold(start).await;
-        if started.is_ok() {
-            snapshots.after_cold_start(&self, &function);
-        }
-        started
-    }
-
-    fn add(&self, key: &FunctionKey, mut environment: Box<Environment>) {
-        let (id, now) = (environment.id(), Instant::now());
-        if key.is_provisioned() {
-            // It was restored ahead of all invocations, and is on none's bill.
-            environment.restored = None;
-        }
-        environment.entry.set(EnvironmentState::Idle);
-        let unwanted = self.with_placement(|placement| placement.started(key, id, environment));
-        match unwanted {
-            Some(environment) => self.end_all([environment]),
-            None => self.janitor.list(now + self.config.freeze_grace(), id, key),
-        }
-    }
-
-    /// Freezes an environment that stayed idle, and ends one that stayed idle for long.
-    fn tend(&self, key: &FunctionKey, id: u64) {
-        let Some(since) = self.lock_placement().idle_since(key, id) else {
-            return;
-        };
-        // A debugger talks to its environment at any time, so that one rests as it is.
-        let frozen =
-            self.registry.state(id) == Some(EnvironmentState::Frozen) || self.debuggers.holds(key);
-        let due = since
-            + if frozen {
-                self.config.idle_timeout()
-            } else {
-                self.config.freeze_grace()
-            };
-        if Instant::now() < due {
-            self.janitor.list(due, id, key);
-            return;
-        }
-        if frozen && key.is_provisioned() {
-            // It stays as it is, however long that is.
-            return;
-        }
-        let taken = self.with_placement(|placement| placement.take_idle(key, id));
-        let Some((mut environment, since)) = taken else {
-            return;
-        };
-        if frozen {
-            self.lost(key, true);
-            self.end_all([environment]);
-            return;
-        }
-        environment.forget_oom_kills();
-        environment.freeze();
-        let unwanted =
-            self.with_placement(|placement| placement.returned(key, id, environment, since));
-        match unwanted {
-            Some(environment) => self.end_all([environment]),
-            None => self
-                .janitor
-                .list(since + self.config.idle_timeout(), id, key),
-        }
-    }
-
     pub(crate) fn debuggers(&self) -> &Debuggers {
         &self.debuggers
     }
@@ -795,49 +406,6 @@ impl fmt::Debug for Invoker {
         f.debug_struct("Invoker")
             .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-async fn tend_idle_environments(janitor: Arc<Janitor>, invoker: Weak<Invoker>) {
-    loop {
-        let (key, id) = janitor.next().await;
-        let Some(invoker) = invoker.upgrade() else {
-            return;
-        };
-        invoker.tend(&key, id);
-    }
-}
-
-/// A place in line, given up when dropped.
-struct PlaceInLine<'a> {
-    invoker: &'a Arc<Invoker>,
-    key: &'a FunctionKey,
-    ticket: Ticket,
-    receiver: oneshot::Receiver<Granted>,
-}
-
-impl PlaceInLine<'_> {
-    async fn wait(&mut self, limit: Duration) -> Result<Granted, InvokeError> {
-        match tokio::time::timeout(limit, &mut self.receiver).await {
-            Ok(Ok(granted)) => Ok(granted),
-            Ok(Err(_)) => Err(InvokeError::ShuttingDown),
-            Err(_) => Err(InvokeError::NoCapacity),
-        }
-    }
-}
-
-impl Drop for PlaceInLine<'_> {
-    fn drop(&mut self) {
-        self.receiver.close();
-        match self.receiver.try_recv() {
-            // Granted in the very moment the caller went away: it goes to the next.
-            Ok(Grant::Environment(environment)) => self.invoker.release(environment, false),
-            Ok(Grant::Failed(_)) => self.invoker.lost(self.key, false),
-            Ok(Grant::Throttled) => {}
-            Err(_) => self
-                .invoker
-                .with_placement(|placement| placement.leave(self.key, self.ticket)),
-        }
     }
 }
 
