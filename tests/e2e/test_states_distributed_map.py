@@ -8,6 +8,8 @@ import time
 import pytest
 from functions import create, python
 
+from server import Server
+
 ROLE = "arn:aws:iam::000000000000:role/states"
 DONE = {"SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT"}
 
@@ -124,6 +126,65 @@ def test_objects_are_listed_or_opened(world):
     items = world.output(world.start(world.machine(fields, PASS, "EXPRESS", name="opened"), {}))
     assert [item["n"] for item in items] == [1, 2, 3]
     assert items[2]["from"] == f"S3://{world.bucket}/in/2.jsonl"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(server, tmp_path_factory):
+    """A server whose `[upstream]` says that objects are on the other one."""
+    folder = tmp_path_factory.mktemp("maps")
+    (folder / "firn.toml").write_text(f'[upstream]\ns3 = "{server.endpoint}"\n')
+    running = Server(folder / "data", ("--config", str(folder / "firn.toml"))).start()
+    yield running
+    assert running.alive(), running.log()
+    assert running.stop() == 0
+
+
+def test_objects_of_another_server_are_read_listed_and_written(world, elsewhere):
+    world.states = elsewhere.client("stepfunctions", account=world.account)
+    assert not elsewhere.client("s3", account=world.account).list_buckets()["Buckets"]
+    rows = "".join(f"{number},{'x' * 100}\n" for number in range(3000))
+    world.put("far/rows.csv", "n,text\n" + rows)
+    fields = {
+        "ItemReader": reader(world, "far/rows.csv", InputType="CSV", CSVHeaderLocation="FIRST_ROW"),
+        "ItemBatcher": {"MaxItemsPerBatch": 100},
+        "ResultWriter": writer(world),
+    }
+    counted = {"C": {"Type": "Pass", "Parameters": {"first.$": "$.Items[0].n"}, "End": True}}
+    output = world.output(world.start(world.machine(fields, counted, "EXPRESS", name="far"), {}))
+    manifest = world.get(output["ResultWriterDetails"]["Key"])
+    (succeeded,) = manifest["ResultFiles"]["SUCCEEDED"]
+    firsts = [int(json.loads(one["Output"])["first"]) for one in world.get(succeeded["Key"])]
+    assert sorted(firsts) == list(range(0, 3000, 100))
+
+    odd = "far/list/a b+c%20é\u0001.json"
+    for key in [odd, "far/list/folder/", *(f"far/list/{number:04}" for number in range(1005))]:
+        world.put(key, "{}")
+    listing = {"Resource": "arn:aws:states:::s3:listObjectsV2",
+               "Parameters": {"Bucket": world.bucket, "Prefix": "far/list/"}}
+    fields = {"ItemReader": listing, "ItemBatcher": {"MaxItemsPerBatch": 1000}}
+    batches = world.output(world.start(world.machine(fields, PASS, "EXPRESS", name="listed"), {}))
+    items = [item for batch in batches for item in batch["Items"]]
+    assert len(items) == 1007 and {odd, "far/list/folder/"} <= {item["Key"] for item in items}
+    assert set(items[0]) == {"Etag", "Key", "LastModified", "Size", "StorageClass"}
+
+    missing = world.machine({"ItemReader": reader(world, "far/none", InputType="JSON")}, PASS, name="missing")
+    ended = world.wait(world.start(missing, {}))
+    assert ended["error"] == "States.ItemReaderFailed" and "NoSuchKey" in ended["cause"]
+    fields = {"ResultWriter": writer(world)}
+    fields["ResultWriter"]["Parameters"]["Bucket"] = "nobody-has-this-bucket"
+    ended = world.wait(world.start(world.machine(fields, PASS, name="nowhere"), [1]))
+    assert ended["error"] == "States.ResultWriterFailed" and "NoSuchBucket" in ended["cause"]
+
+
+def test_an_upstream_that_is_not_there_fails_the_run(own_server, account, tmp_path):
+    (tmp_path / "firn.toml").write_text('[upstream]\ns3 = "http://127.0.0.1:1"\n')
+    running = own_server("--config", str(tmp_path / "firn.toml"))
+    world = World.__new__(World)
+    world.server, world.account, world.bucket = running, account, "far"
+    world.connect()
+    machine = world.machine({"ItemReader": reader(world, "rows.csv", InputType="JSON")}, PASS)
+    ended = world.wait(world.start(machine, {}))
+    assert ended["error"] == "States.ItemReaderFailed" and "HTTP request" in ended["cause"], ended
 
 
 def test_missing_object_fails_the_run(world):

@@ -134,7 +134,7 @@ impl Server {
             states::Hooks {
                 router: to_router.clone(),
                 tasks: tasks.runner(),
-                objects: crate::map_objects::own(buckets.s3()),
+                objects: crate::map_objects::of(&tasks.integrations, buckets.s3()),
             },
         )
         .context("cannot open the state machines")?;

@@ -8,7 +8,7 @@ use http::{Request, Response, Uri};
 use protocol::sigv4;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use upstream::Unreachable;
+use upstream::{Pieces, Unreachable};
 
 use crate::catalog::{Entry, Names};
 use crate::wire::Message;
@@ -31,6 +31,15 @@ pub enum Unsent {
     TooLarge,
     #[error("Unable to execute HTTP request: {0}")]
     Failed(String),
+}
+
+impl From<Unreachable> for Unsent {
+    fn from(error: Unreachable) -> Self {
+        match error {
+            Unreachable::TooLarge(_) => Self::TooLarge,
+            error => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 /// Where a service is.
@@ -62,14 +71,31 @@ impl Integrations {
         };
         let timeout = match place {
             Place::Own => OWN_TIMEOUT,
-            Place::Upstream(_) => Duration::from_millis(self.upstream.timeout_ms),
+            Place::Upstream(_) => self.upstream_timeout(),
         };
         let request = self.request(context, names, message, &place)?;
         let answer = self.client.send(request, MAX_ANSWER, timeout).await;
-        answer.map_err(|error| match error {
-            Unreachable::TooLarge(_) => Unsent::TooLarge,
-            error => Unsent::Failed(error.to_string()),
-        })
+        answer.map_err(Unsent::from)
+    }
+
+    /// Sends a request to where the operator says that its service is, and gives the answer while
+    /// it comes, however large it is.
+    pub(crate) async fn open_upstream(
+        &self,
+        context: &Context,
+        entry: &'static Entry,
+        message: Message,
+    ) -> Result<Response<Pieces>, Unsent> {
+        let names = &entry.names;
+        let endpoint = self.upstream.own_endpoint(&names.all());
+        let place = Place::Upstream(endpoint.ok_or(Unsent::NotServed)?);
+        let request = self.request(context, names, message, &place)?;
+        let answer = self.client.open(request, self.upstream_timeout()).await;
+        answer.map_err(Unsent::from)
+    }
+
+    const fn upstream_timeout(&self) -> Duration {
+        Duration::from_millis(self.upstream.timeout_ms)
     }
 
     fn request(

@@ -15,6 +15,7 @@ mod config;
 mod exchange;
 mod failure;
 mod integrations;
+pub mod objects;
 mod support;
 mod tasks;
 mod wire;

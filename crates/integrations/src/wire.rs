@@ -14,7 +14,7 @@ mod xml;
 
 pub use answer::{Rejected, Style, read};
 pub use input::{Invalid, check};
-pub use request::{Call, Message, write};
+pub use request::{Call, Message, write, write_around};
 pub use time::http_date;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};

@@ -8,5 +8,5 @@
 mod client;
 mod config;
 
-pub use client::{Client, Unreachable};
+pub use client::{Client, Pieces, Unreachable};
 pub use config::Config;

@@ -37,6 +37,11 @@ pub struct Message {
 
 /// Writes the request of a call.
 pub fn write(call: &Call<'_>) -> Result<Message, Invalid> {
+    write_around(call, None)
+}
+
+/// As [`write`], with a payload that is not among the parameters, where there is one.
+pub fn write_around(call: &Call<'_>, payload: Option<Bytes>) -> Result<Message, Invalid> {
     let names = &call.entry.names;
     let interface = call
         .entry
@@ -57,6 +62,9 @@ pub fn write(call: &Call<'_>) -> Result<Message, Invalid> {
         }
         Protocol::RestJson | Protocol::RestXml => in_rest(call, interface, input)?,
     };
+    if let Some(payload) = payload {
+        message.body = payload;
+    }
     if call.operation.checksum {
         add_checksum(&mut message);
     }
