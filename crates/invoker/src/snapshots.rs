@@ -140,12 +140,14 @@ impl Snapshots {
 
     /// Forgets all images in memory.
     pub fn drop_live_images(&self, invoker: &Invoker) -> usize {
-        self.parking.end_all(invoker);
         let revisions: Vec<_> = self.lock_revisions().values().cloned().collect();
         let dropped = revisions
             .iter()
-            .filter(|revision| revision.drop_live(None).is_some());
-        dropped.count()
+            .filter(|revision| revision.drop_live(None).is_some())
+            .count();
+        // Only now: one that is just being made is not parked any more.
+        self.parking.end_all(invoker);
+        dropped
     }
 
     /// Nothing new is begun, and what is under way in the background ends.

@@ -236,8 +236,11 @@ impl Snapshots {
         self.metrics.count("parked_made");
         revision.parked.fetch_add(1, Ordering::Relaxed);
         let mut lots = self.parking.lock();
+        // Its image may have been dropped meanwhile. Who drops one ends what is parked afterwards.
+        let live = revision.live();
+        let is_current = live.is_some_and(|live| Arc::ptr_eq(&live, parked.raised.live()));
         let unwanted = match lots.get_mut(&key) {
-            Some(lot) if !self.is_closing() && !revision.is_forgotten() => {
+            Some(lot) if is_current && !self.is_closing() && !revision.is_forgotten() => {
                 lot.parked.push(parked);
                 None
             }

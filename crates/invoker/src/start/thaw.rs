@@ -229,6 +229,11 @@ impl Raised {
         &self.revision
     }
 
+    /// What it was thawed from.
+    pub fn live(&self) -> &Arc<LiveImage> {
+        &self.live
+    }
+
     /// Waits until it is as far as it gets before its release.
     pub async fn arrived(&mut self, limit: Duration) -> Result<(), ThawError> {
         let exchange = Arc::clone(&self.site.exchange);
