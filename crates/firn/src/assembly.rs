@@ -237,6 +237,12 @@ impl Server {
 /// Opens the store of snapshots, with the key that they are encrypted with.
 fn images(config: &Config, clock: &Clock) -> Result<Chunks> {
     let images = &config.snapstart.images;
+    if images.passes_redis_by() {
+        tracing::warn!(
+            "snapstart.redis_url is not used: snapshots are in a directory, which is read past it \
+             unless snapstart.cache_directory_store says that it is far away"
+        );
+    }
     let key = Key::load_or_create(&images.key_file).context("cannot use the key of snapshots")?;
     Chunks::open(images.store_config(), key, clock.clone())
         .context("cannot open the store of snapshots")

@@ -90,6 +90,12 @@ impl Default for Images {
 }
 
 impl Images {
+    /// Whether a Redis is named that nothing goes to: a directory is read past it.
+    pub fn passes_redis_by(&self) -> bool {
+        let is_directory = !self.store.starts_with("s3://");
+        !self.redis_url.is_empty() && is_directory && !self.cache_directory_store
+    }
+
     /// The same in the form that the image store takes.
     pub fn store_config(&self) -> chunks::Config {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -130,6 +136,21 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redis_stands_before_what_is_distant() {
+        let mut images = Images {
+            redis_url: "redis://cache".to_owned(),
+            ..Images::default()
+        };
+        assert!(images.passes_redis_by());
+        images.cache_directory_store = true;
+        assert!(!images.passes_redis_by());
+        images.cache_directory_store = false;
+        images.store = "s3://bucket".to_owned();
+        assert!(!images.passes_redis_by());
+        assert!(!Images::default().passes_redis_by());
+    }
 
     #[test]
     fn a_store_is_a_directory_or_a_bucket() {
