@@ -74,7 +74,7 @@ def ready(client, name: str, qualifier: str, count: int, seconds: float = 60) ->
         time.sleep(0.02)
 
 
-def together(client, name: str, count: int, *, sleep: float = 0.5, **parameters) -> list[dict]:
+def together(client, name: str, count: int, *, sleep: float = 1.5, **parameters) -> list[dict]:
     """So many invokes at once; each holds its environment until all are under way."""
     with ThreadPoolExecutor(count) as pool:
         calls = [pool.submit(invoke, client, name, {"sleep": sleep}, LogType="Tail", **parameters)

@@ -724,9 +724,14 @@ def test_accounts_do_not_share_memory_and_the_disk_holds_no_plaintext(own_server
         assert is_restored(answer), answer.tail
         assert answer.json == [f"secret-of-{owner}", False]
     stored = [p for p in (server.data / "snapshots").rglob("*") if p.is_file()]
-    assert stored
+    read = 0
     for path in stored:
-        assert b"secret-of-" not in path.read_bytes(), path
+        try:
+            assert b"secret-of-" not in path.read_bytes(), path
+        except FileNotFoundError:
+            continue  # what is still coming in gets another name
+        read += 1
+    assert read > 4, stored
 
 
 def test_what_one_environment_writes_into_its_image_no_other_sees(server, functions):
