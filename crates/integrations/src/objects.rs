@@ -105,7 +105,8 @@ impl Integrations {
             if !prefix.is_empty() {
                 parameters["Prefix"] = prefix.into();
             }
-            if let Some(after) = found.last().map(|last| last.key.as_str()).or(after) {
+            let after = found.last().map(|last| last.key.as_str()).or(after);
+            if let Some(after) = after {
                 parameters["StartAfter"] = after.into();
             }
             let message = action.message(&parameters, None)?;
@@ -113,7 +114,7 @@ impl Integrations {
             let page = action.read(&response)?;
             let is_last = page.get("IsTruncated") != Some(&Value::Bool(true));
             let listed = read_page(&page).ok_or_else(Refusal::unexpected)?;
-            if listed.is_empty() && !is_last {
+            if !goes_on(&listed, after) || (listed.is_empty() && !is_last) {
                 return Err(Refusal::unexpected());
             }
             found.extend(listed);
@@ -207,6 +208,12 @@ fn read_page(page: &Map<String, Value>) -> Option<Vec<Listed>> {
     listed.collect()
 }
 
+/// Whether a page begins after this key. One that does not would be read for ever.
+fn goes_on(page: &[Listed], after: Option<&str>) -> bool {
+    let first = page.first().map(|first| first.key.as_str());
+    after.is_none() || first.is_none() || first > after
+}
+
 /// S3 writes keys as forms do.
 fn decoded(key: &str) -> Option<String> {
     let spaced = key.replace('+', " ");
@@ -283,7 +290,10 @@ mod tests {
         assert_eq!(listed(encoded), Some(vec![expected]));
         let plain = "<ListBucketResult><Contents><Key>a+b%20</Key><Size>0</Size>\
              <LastModified>2026-01-02T03:04:05Z</LastModified></Contents></ListBucketResult>";
-        assert_eq!(listed(plain).unwrap()[0].key, "a+b%20");
+        let page = listed(plain).unwrap();
+        assert_eq!(page[0].key, "a+b%20");
+        assert!(goes_on(&page, None) && goes_on(&page, Some("a")) && goes_on(&[], Some("b")));
+        assert!(!goes_on(&page, Some("a+b%20")) && !goes_on(&page, Some("b")));
     }
 
     #[test]
