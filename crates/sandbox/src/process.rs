@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use tokio::io::Interest;
 use tokio::sync::watch;
 
 use crate::sandbox::Environment;
-use crate::{Error, Exit};
+use crate::{Error, Exit, sys};
 
 /// A running (or ended) process of an environment. Dropping it does not end it.
 #[derive(Debug)]
@@ -46,6 +47,22 @@ impl Process {
             report: Some(report),
             ..self
         }
+    }
+
+    /// Resolves when a thaw has come to its end: from there on the image's own code runs, or the
+    /// report says why it does not.
+    pub async fn thawed(&self) -> Result<(), Error> {
+        let Some(report) = &self.report else {
+            return Ok(());
+        };
+        let watched = report
+            .try_clone()
+            .and_then(|report| sys::watch(report, Interest::READABLE))
+            .map_err(|err| Error::io("watch a thaw", err))?;
+        let ended = watched.readable().await;
+        ended
+            .map(drop)
+            .map_err(|err| Error::io("watch a thaw", err))
     }
 
     /// What a thaw that failed (exit status 98 or 99) says about it; `None` when it says nothing.

@@ -238,21 +238,27 @@ impl Raised {
     pub async fn arrived(&mut self, limit: Duration) -> Result<(), ThawError> {
         let exchange = Arc::clone(&self.site.exchange);
         let waiting = tokio::time::timeout(limit, async {
-            tokio::select! {
+            let outcome = tokio::select! {
                 () = exchange.arrived() => None,
                 outcome = &mut self.restored => Some(outcome),
-            }
+            };
+            // What it waits for is known as soon as it is connected, ahead of the rest of the thaw.
+            self.process.thawed().await?;
+            Ok::<_, ThawError>(outcome)
         });
-        match waiting.await {
-            Ok(None) => Ok(()),
-            Ok(Some(Ok(RestoreOutcome::Failed(fault)))) => Err(ThawError::Reported(fault)),
-            Ok(Some(Ok(RestoreOutcome::Exited(exit)))) => Err(self.ended(exit)),
-            Ok(Some(Ok(ready @ RestoreOutcome::Ready { .. }))) => {
-                self.early = Some(ready);
-                Ok(())
-            }
-            Ok(Some(Err(_))) => Err(self.ended(Exit::Signal(9))),
-            Err(_) => Err(ThawError::TimedOut),
+        let Ok(outcome) = waiting.await else {
+            return Err(ThawError::TimedOut);
+        };
+        match outcome? {
+            Some(Ok(RestoreOutcome::Failed(fault))) => return Err(ThawError::Reported(fault)),
+            Some(Ok(RestoreOutcome::Exited(exit))) => return Err(self.ended(exit)),
+            Some(Ok(ready @ RestoreOutcome::Ready { .. })) => self.early = Some(ready),
+            Some(Err(_)) => return Err(self.ended(Exit::Signal(9))),
+            None => {}
+        }
+        match self.process.thaw_failure() {
+            Some(report) => Err(ThawError::Engine(report)),
+            None => Ok(()),
         }
     }
 

@@ -18,6 +18,7 @@ crate::tests![
     failed_init_is_told_to_whoever_wants_the_snapshot,
     what_cannot_be_frozen_is_named_and_works_by_cold_starts,
     parked_environment_serves_the_next_start,
+    parked_environment_has_all_its_pages,
     memory_of_parked_environments_is_given_to_others,
     image_that_is_only_in_the_store_is_loaded,
     damaged_image_means_a_cold_start_and_is_made_anew,
@@ -293,6 +294,55 @@ async fn parked_environment_serves_the_next_start() -> Verdict {
     println!("    {}", phases(&server));
     server.stop().await;
     Ok(())
+}
+
+async fn parked_environment_has_all_its_pages() -> Verdict {
+    // Its first answer writes 48 MB, which takes longer to prepare than the thaw as such.
+    const BALLAST: &str = r#"
+data = bytearray(b"x") * (48 << 20)
+def handler(event, context):
+    for i in range(0, len(data), 4096):
+        data[i] = 0
+    return [1]
+"#;
+    let server = Server::with_images(config(SnapStart {
+        mode: SnapStartMode::Eager,
+        parked_per_function: 1,
+        ..SnapStart::default()
+    }))
+    .await?;
+    let function = Arc::new(server.python("parked-with-ballast", BALLAST)?);
+    snapshot(&server, &function).await?;
+    for _ in 0..4 {
+        server.call(&function, "{}").await?;
+        end_idle(&server).await?;
+        let threads = until("parking", || {
+            let is_parked = server.invoker.snapshots()[0].parked == 1;
+            let threads = threads_of_processes("parked-with-ballast");
+            // The one that has ended may still be there.
+            (is_parked && threads.len() == 1).then_some(threads)
+        })
+        .await?;
+        assert_eq!(threads, [1], "the thread that prepares pages is done");
+    }
+    server.stop().await;
+    Ok(())
+}
+
+/// How many threads the processes of a function's environments have.
+fn threads_of_processes(function: &str) -> Vec<usize> {
+    let name = format!("AWS_LAMBDA_FUNCTION_NAME={function}\0");
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| {
+            let environment = std::fs::read(process.path().join("environ")).ok()?;
+            let is_its_own = environment
+                .windows(name.len())
+                .any(|part| part == name.as_bytes());
+            let threads = std::fs::read_dir(process.path().join("task")).ok()?;
+            is_its_own.then(|| threads.count())
+        })
+        .collect()
 }
 
 async fn memory_of_parked_environments_is_given_to_others() -> Verdict {
