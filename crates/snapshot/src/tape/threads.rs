@@ -172,8 +172,10 @@ impl Compiler<'_> {
             all: gate.threads,
         });
         stream.step(Step::Wait { word: gate.open });
-        let set = libc::SYS_sched_setscheduler;
-        stream.call(set, policy, Expect::Anything);
+        if !works_ahead(thread) {
+            let set = libc::SYS_sched_setscheduler;
+            stream.call(set, policy, Expect::Anything);
+        }
         let frame = self.frame(thread)?;
         stream.step(Step::Return { frame });
         let local = register(thread, FS_BASE)?;
@@ -266,6 +268,13 @@ impl Compiler<'_> {
         // A frame begins with the return address, which the handler's `ret` would have taken.
         Ok(self.tape.words(&words) + 8)
     }
+}
+
+/// A thread of HotSpot that compiles, or that does periodic work: nothing waits for it. It stays a
+/// batch thread, so that it does not take the processor from the thread whose code it compiles.
+fn works_ahead(thread: &Thread) -> bool {
+    const NAMES: [&[u8]; 3] = [b"C1 Compiler", b"C2 Compiler", b"VM Periodic"];
+    NAMES.iter().any(|name| thread.name.starts_with(name))
 }
 
 fn register(thread: &Thread, index: usize) -> Result<u64, TapeError> {

@@ -62,6 +62,7 @@ fn run(program: &Program) -> Result<()> {
             let is = peer.ask(question)?;
             ensure!(is == answer, "{question}: {is}, not {answer}");
         }
+        threads_that_compile_give_way(cage.host_pid)?;
         // SIGQUIT makes it print all stacks; SIGTERM ends it by its hooks.
         let host_pid = cage.host_pid;
         let signal = |signal| {
@@ -77,5 +78,26 @@ fn run(program: &Program) -> Result<()> {
         std::io::Read::read_to_string(&mut cage.output.take().context("output")?, &mut output)?;
         ensure!(output.contains("Full thread dump"), "{output}");
     }
+    Ok(())
+}
+
+/// They are batch threads, while all that the program made itself are ordinary ones.
+fn threads_that_compile_give_way(pid: i32) -> Result<()> {
+    let mut seen = [0; 2];
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?;
+        let name = std::fs::read_to_string(task.path().join("comm"))?;
+        let id: i32 = task.file_name().to_str().context("id")?.parse()?;
+        // SAFETY: the call takes a number only.
+        let policy = unsafe { libc::sched_getscheduler(id) };
+        let gives_way = name.starts_with("C1 Compiler") || name.starts_with("VM Periodic");
+        if gives_way {
+            ensure!(policy == libc::SCHED_BATCH, "{name}: {policy}");
+        } else if name.starts_with("java") {
+            ensure!(policy == libc::SCHED_OTHER, "{name}: {policy}");
+        }
+        seen[usize::from(gives_way)] += 1;
+    }
+    ensure!(seen[0] > 2 && seen[1] > 1, "{seen:?}");
     Ok(())
 }
