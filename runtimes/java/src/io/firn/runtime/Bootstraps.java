@@ -15,7 +15,7 @@ import java.util.stream.Collectors;
 
 /**
  * Uses what nearly every function uses and what takes the JVM long the first time: strings put together, lambdas,
- * streams, formatting, the time of day, unique names. In a snapshot all of this is done already.
+ * streams, formatting, the time of day, unique names, packages. In a snapshot all of this is done already.
  */
 final class Bootstraps {
     private static final Class<?>[][] SHAPES = {
@@ -44,6 +44,9 @@ final class Bootstraps {
         text.replaceAll("[0-9]+", "x").split(",");
         // Sets up the provider of random numbers; what it has read from the kernel is dropped before the snapshot.
         UUID.randomUUID();
+        // Those of the JDK are looked up in another way than those of the class path.
+        List.class.getPackage().getName();
+        Bootstraps.class.getPackage().getName();
     }
 
     /** As the compiler does for {@code +}: each shape of operands is a method that the JVM makes when it is needed. */

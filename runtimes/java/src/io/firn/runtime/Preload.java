@@ -9,9 +9,9 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * Loads and links, ahead of a snapshot, the classes that those name which the function has loaded so far. Each would
- * otherwise cost every environment's first event most of a millisecond. Nothing is initialised: no code of the function
- * runs.
+ * Loads and links, ahead of a snapshot, the classes that those name which the function has loaded so far, then those that
+ * these name, and so on. Each would otherwise cost every environment's first event most of a millisecond. Nothing is
+ * initialised: no code of the function runs.
  */
 final class Preload {
     private static final int CLASS_FILE = 0xCAFEBABE;
@@ -21,20 +21,23 @@ final class Preload {
     private static final long MOST_NANOS = 5_000_000_000L;
 
     private final TaskClassLoader loader;
-    private final int most;
+    // How many more there is room for.
+    private int left;
     private final long began = System.nanoTime();
     private final Set<String> seen = new HashSet<>();
 
     private Preload(TaskClassLoader loader, int most) {
         this.loader = loader;
-        this.most = most;
+        this.left = most;
     }
 
     static void run(TaskClassLoader loader) {
         List<String> found = new ArrayList<>(loader.found());
         Preload preload = new Preload(loader, most());
         preload.seen.addAll(found);
-        preload.load(preload.namedBy(found));
+        while (!found.isEmpty()) {
+            found = preload.load(preload.namedBy(found));
+        }
     }
 
     private static int most() {
@@ -96,23 +99,29 @@ final class Preload {
         }
     }
 
-    private void load(List<String> names) {
-        int loaded = 0;
+    /** Those of them that are the function's own. */
+    private List<String> load(List<String> names) {
+        List<String> own = new ArrayList<>();
         for (String name : names) {
-            if (loaded == most || isLate()) {
-                return;
+            if (left == 0 || isLate()) {
+                break;
             }
             try {
-                if (name.startsWith("java.") || loader.findResource(path(name)) != null) {
+                boolean isOwn = loader.findResource(path(name)) != null;
+                if (isOwn || name.startsWith("java.")) {
                     // Asking for the methods links it.
                     Class.forName(name, false, loader).getDeclaredMethods();
-                    loaded++;
+                    left--;
+                }
+                if (isOwn) {
+                    own.add(name);
                 }
             } catch (ClassNotFoundException | LinkageError | SecurityException err) {
                 // What it needs is not packaged: the function does without.
                 continue;
             }
         }
+        return own;
     }
 
     private boolean isLate() {
