@@ -9,6 +9,7 @@ import pytest
 from functions import create, python
 
 from server import Server
+from upstream import Busy
 
 ROLE = "arn:aws:iam::000000000000:role/states"
 DONE = {"SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT"}
@@ -185,6 +186,21 @@ def test_an_upstream_that_is_not_there_fails_the_run(own_server, account, tmp_pa
     machine = world.machine({"ItemReader": reader(world, "rows.csv", InputType="JSON")}, PASS)
     ended = world.wait(world.start(machine, {}))
     assert ended["error"] == "States.ItemReaderFailed" and "HTTP request" in ended["cause"], ended
+
+
+def test_an_upstream_that_is_busy_is_asked_again(world, own_server, tmp_path):
+    busy = Busy(world.server.endpoint)
+    (tmp_path / "firn.toml").write_text(f'[upstream]\ns3 = "{busy.endpoint}"\n')
+    running = own_server("--config", str(tmp_path / "firn.toml"))
+    world.put("busy/rows.json", "[1, 2, 3]")
+    world.states = running.client("stepfunctions", account=world.account)
+    fields = {"ItemReader": reader(world, "busy/rows.json", InputType="JSON"), "ResultWriter": writer(world)}
+    output = world.output(world.start(world.machine(fields, PASS, "EXPRESS", name="busy"), {}))
+    manifest = world.get(output["ResultWriterDetails"]["Key"])
+    (succeeded,) = manifest["ResultFiles"]["SUCCEEDED"]
+    assert sorted(json.loads(one["Output"]) for one in world.get(succeeded["Key"])) == [1, 2, 3]
+    assert busy.refused >= 3
+    busy.close()
 
 
 def test_missing_object_fails_the_run(world):

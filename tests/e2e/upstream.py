@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import json
 import threading
 import urllib.parse
@@ -67,6 +69,47 @@ class Upstream:
             arrived = self._changed.wait_for(lambda: len(self.received) >= count, seconds)
             assert arrived, f"{len(self.received)} of {count} requests came"
             return list(self.received[:count])
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Busy:
+    """Passes every second request on to `endpoint`, and answers those between that it is busy, as S3 does."""
+
+    def __init__(self, endpoint: str):
+        self.refused = 0
+        turns = itertools.cycle((False, True))
+        busy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def take(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if next(turns):
+                    there = http.client.HTTPConnection(endpoint.removeprefix("http://"))
+                    there.request(self.command, self.path, body, dict(self.headers))
+                    answer = there.getresponse()
+                    status, content = answer.status, answer.read()
+                    there.close()
+                else:
+                    busy.refused += 1
+                    status, content = 503, b"<Error><Code>SlowDown</Code><Message>Please reduce.</Message></Error>"
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_PUT = take
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
         self._server.shutdown()

@@ -4,6 +4,7 @@
 //! while they come.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -22,6 +23,10 @@ const SERVICE: &str = "s3";
 const PAGE: usize = 1_000;
 /// An error is shorter.
 const MAX_ERROR_BYTES: usize = 64 << 10;
+/// How often S3 is asked again when it is busy or not reached, as AWS's SDKs do.
+const RETRIES: u32 = 3;
+/// Before the first time; twice as long before each further one.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The content of an object.
 pub type Contents = Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>> + Send + Sync>>;
@@ -73,15 +78,35 @@ impl Integrations {
         }
         let action = Action::find("getObject")?;
         let message = action.message(&parameters, None)?;
+        let pieces = patiently(|| self.contents(context, &action, message.clone())).await?;
+        Ok(Box::pin(pieces.map(|piece| {
+            piece.map_err(|error| Refusal::from(Unsent::from(error)))
+        })))
+    }
+
+    /// The answer's content, once it is known that it is one.
+    async fn contents(
+        &self,
+        context: &Context,
+        action: &Action,
+        message: Message,
+    ) -> Result<Pieces, Refusal> {
         let response = self.open_upstream(context, action.entry, message).await?;
         if response.status().is_success() {
-            let pieces = response.into_body();
-            return Ok(Box::pin(pieces.map(|piece| {
-                piece.map_err(|error| Refusal::from(Unsent::from(error)))
-            })));
+            return Ok(response.into_body());
         }
         action.read(&with_whole_body(response).await?)?;
         Err(Refusal::unexpected())
+    }
+
+    async fn ask(
+        &self,
+        context: &Context,
+        action: &Action,
+        message: Message,
+    ) -> Result<Map<String, Value>, Refusal> {
+        let response = self.exchange(context, action.entry, message).await?;
+        action.read(&response)
     }
 
     /// At most `limit` objects whose keys begin with `prefix` and come after `after`, by key. Fewer
@@ -110,8 +135,7 @@ impl Integrations {
                 parameters["StartAfter"] = after.into();
             }
             let message = action.message(&parameters, None)?;
-            let response = self.exchange(context, action.entry, message).await?;
-            let page = action.read(&response)?;
+            let page = patiently(|| self.ask(context, &action, message.clone())).await?;
             let is_last = page.get("IsTruncated") != Some(&Value::Bool(true));
             let listed = read_page(&page).ok_or_else(Refusal::unexpected)?;
             if !goes_on(&listed, after) || (listed.is_empty() && !is_last) {
@@ -139,9 +163,26 @@ impl Integrations {
         let action = Action::find("putObject")?;
         let parameters = json!({"Bucket": bucket, "Key": key, "ContentType": "application/json"});
         let message = action.message(&parameters, Some(body))?;
-        let response = self.exchange(context, action.entry, message).await?;
-        action.read(&response).map(drop)
+        let put = patiently(|| self.ask(context, &action, message.clone())).await;
+        put.map(drop)
     }
+}
+
+/// Asks again, a few times, where that may help. What is asked may be asked more than once.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Refusal>
+where
+    F: Future<Output = Result<T, Refusal>>,
+{
+    let mut pause = PAUSE;
+    for _ in 0..RETRIES {
+        match ask().await {
+            Err(refusal) if refusal.may_pass() => {}
+            answer => return answer,
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    ask().await
 }
 
 /// An operation of S3.
@@ -234,6 +275,11 @@ async fn with_whole_body(response: Response<Pieces>) -> Result<Response<Bytes>, 
 }
 
 impl Refusal {
+    /// S3 is busy, or out of reach.
+    fn may_pass(&self) -> bool {
+        matches!(self.status, 429 | 500 | 502 | 503 | 504) || self.code == "RequestTimeout"
+    }
+
     /// For an answer that is not S3's.
     fn unexpected() -> Self {
         Self {
@@ -301,6 +347,41 @@ mod tests {
         let odd = "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>";
         assert_eq!(listed(odd), None);
         assert_eq!(listed("<html/>"), Some(Vec::new()));
+    }
+
+    fn refused(status: u16, code: &str) -> Result<u8, Refusal> {
+        Err(Refusal {
+            code: code.to_owned(),
+            message: String::new(),
+            status,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_asked_again() {
+        let busy = || refused(503, "SlowDown");
+        for (answers, asked, expected) in [
+            (vec![Ok(1), busy()], 1, Ok(1)),
+            (
+                vec![busy(), refused(400, "RequestTimeout"), Ok(2)],
+                3,
+                Ok(2),
+            ),
+            (
+                vec![refused(404, "NoSuchKey"), Ok(3)],
+                1,
+                refused(404, "NoSuchKey"),
+            ),
+            (vec![busy(), busy(), busy(), busy(), Ok(4)], 4, busy()),
+        ] {
+            let count = std::sync::atomic::AtomicUsize::new(0);
+            let next = || {
+                let at = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                std::future::ready(answers[at].clone())
+            };
+            assert_eq!(patiently(next).await, expected);
+            assert_eq!(count.into_inner(), asked);
+        }
     }
 
     #[test]

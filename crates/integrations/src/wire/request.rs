@@ -24,7 +24,7 @@ pub struct Call<'a> {
 }
 
 /// A request without a host and a signature.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Message {
     pub method: Method,
     /// Path and query.
