@@ -81,15 +81,20 @@ fn run(program: &Program) -> Result<()> {
     Ok(())
 }
 
-/// They are batch threads, while all that the program made itself are ordinary ones.
+/// They are batch threads, while all that the program made itself are ordinary ones. Some may end meanwhile.
 fn threads_that_compile_give_way(pid: i32) -> Result<()> {
     let mut seen = [0; 2];
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let task = task?;
-        let name = std::fs::read_to_string(task.path().join("comm"))?;
         let id: i32 = task.file_name().to_str().context("id")?.parse()?;
         // SAFETY: the call takes a number only.
         let policy = unsafe { libc::sched_getscheduler(id) };
+        let Ok(name) = std::fs::read_to_string(task.path().join("comm")) else {
+            continue;
+        };
+        if policy < 0 {
+            continue;
+        }
         let gives_way = name.starts_with("C1 Compiler") || name.starts_with("VM Periodic");
         if gives_way {
             ensure!(policy == libc::SCHED_BATCH, "{name}: {policy}");
