@@ -271,7 +271,8 @@ impl Resolved {
                     .map(String::as_str)
                     .unwrap_or_default();
                 let flags = self.node_module_flags(options);
-                flags.chain(node_heap_flags(memory_mb, options)).collect()
+                let flags = flags.chain(node_heap_flags(memory_mb, options));
+                flags.chain([NO_MEMORY_REDUCER.to_owned()]).collect()
             }
             Family::Java => {
                 let release = self
@@ -528,6 +529,11 @@ fn bootstrap(code_dir: &Path, layer_dirs: &[PathBuf]) -> Option<PathBuf> {
         .any(|layer| layer.join("bootstrap").is_file());
     in_layer.then(|| PathBuf::from("/opt/bootstrap"))
 }
+
+/// V8 collects all garbage eight seconds after it has last been busy. Environments are frozen then, so that it does so when
+/// they are woken: in the midst of their next event, or of the first of one that was thawed or parked, whose memory it
+/// then no longer shares with others.
+const NO_MEMORY_REDUCER: &str = "--no-memory-reducer";
 
 /// AWS's bootstrap gives a tenth of the memory to the young generation and the rest to the old one, unless
 /// NODE_OPTIONS sets either. <https://docs.aws.amazon.com/lambda/latest/dg/lambda-nodejs.html>

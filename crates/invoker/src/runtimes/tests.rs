@@ -282,7 +282,7 @@ fn node_features_that_lambda_turns_off_are_off() {
             .command(128, &environment)
             .1;
         args.into_iter()
-            .filter(|arg| arg.starts_with("--no-"))
+            .filter(|arg| arg.starts_with("--no-experimental"))
             .collect::<Vec<_>>()
     };
     let both = [
@@ -308,7 +308,10 @@ fn node_is_not_given_flags_it_does_not_know() {
         .unwrap()
         .command(128, &BTreeMap::new())
         .1;
-    assert!(!args.iter().any(|arg| arg.starts_with("--no-")), "{args:?}");
+    // V8 has known this one for longer than Lambda has known Node.js 16.
+    let unknown = |arg: &String| arg.starts_with("--no-") && arg != NO_MEMORY_REDUCER;
+    assert!(!args.iter().any(unknown), "{args:?}");
+    assert!(args.iter().any(|arg| arg == NO_MEMORY_REDUCER), "{args:?}");
 }
 
 #[test]
