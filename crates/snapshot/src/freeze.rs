@@ -45,6 +45,7 @@ mod tracee;
 mod unix_sockets;
 
 use std::fs::File;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use self::census::Pending;
@@ -127,8 +128,19 @@ pub fn freeze(pid: i32, options: &FreezeOptions<'_>, pages: &File) -> Result<Fro
         return unsupported("freezing needs an x86-64 processor");
     }
     census::refuse_before(pid, options.beside)?;
+    // In a thread of its own, with whose end the kernel lets go of whatever may still be traced.
+    let frozen = thread::scope(|scope| {
+        let freeze = || freeze_running(pid, options, pages);
+        let tracer = thread::Builder::new().name("freeze".into());
+        let tracer = tracer
+            .spawn_scoped(scope, freeze)
+            .doing(|| "start a thread".into())?;
+        tracer
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     // What a process that is ending shows of itself looks like something that cannot be frozen.
-    freeze_running(pid, options, pages).map_err(|err| match census::has_ended(pid) {
+    frozen.map_err(|err| match census::has_ended(pid) {
         true => FreezeError::Gone,
         false => err,
     })
@@ -178,13 +190,13 @@ fn stop(pid: i32, timeout: Duration) -> Result<Tracee> {
                     return Ok(tracee);
                 }
                 drop(tracee);
-                std::thread::sleep(LOOK_AGAIN);
+                thread::sleep(LOOK_AGAIN);
                 continue;
             }
             last = Pending::Blocked("it is not done with being thawed".to_owned());
         }
         drop(tracee);
-        std::thread::sleep(Duration::from_millis(1 << attempt));
+        thread::sleep(Duration::from_millis(1 << attempt));
         attempt += 1;
     }
     match last {

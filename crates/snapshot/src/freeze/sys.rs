@@ -23,6 +23,10 @@ pub enum Request {
     Seize {
         options: u64,
     },
+    /// Of a thread that stands.
+    SetOptions {
+        options: u64,
+    },
     Interrupt,
     /// Lets it go on to the next entry to or exit from a system call.
     ToSyscall,
@@ -41,8 +45,10 @@ pub const OPTION_SUSPEND_SECCOMP: u64 = 1 << 21;
 pub fn ptrace(tid: i32, request: Request) -> io::Result<()> {
     const PTRACE_SEIZE: u32 = 0x4206;
     const PTRACE_INTERRUPT: u32 = 0x4207;
+    const PTRACE_SETOPTIONS: u32 = 0x4200;
     let (number, data) = match request {
         Request::Seize { options } => (PTRACE_SEIZE, options),
+        Request::SetOptions { options } => (PTRACE_SETOPTIONS, options),
         Request::Interrupt => (PTRACE_INTERRUPT, 0),
         Request::ToSyscall => (24, 0),
         Request::Continue { signal } => (7, u64::from(signal.cast_unsigned())),

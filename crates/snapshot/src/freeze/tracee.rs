@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ const EVENT_STOP: i32 = 128;
 /// Entry to or exit from a system call, with `OPTION_SYSGOOD`.
 const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 
+/// A thread that stands.
 pub struct Thread {
     /// As this process numbers it.
     pub tid: i32,
@@ -31,11 +33,15 @@ pub struct Thread {
 /// been.
 ///
 /// All tracing is done by the operating system thread that seized it; the type cannot leave it.
+/// Threads that could not be made to stand and be let go are the kernel's when that thread ends.
 pub struct Tracee {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub memory: File,
+    /// The main one first.
     pub threads: Vec<Thread>,
+    /// Threads that are traced, whether they stand or not.
+    seized: Vec<i32>,
     deadline: Instant,
     /// Address of a `syscall` instruction, and of memory for its results.
     gadget: Option<Gadget>,
@@ -64,6 +70,7 @@ impl Tracee {
             pidfd,
             memory: memory.doing(|| format!("open {path}"))?,
             threads: Vec::new(),
+            seized: Vec::new(),
             deadline: deadline(timeout),
             gadget: None,
             ended: false,
@@ -71,9 +78,8 @@ impl Tracee {
         };
         // Threads that run can start others; when all that are there stand still, nobody can.
         loop {
-            let known: Vec<i32> = tracee.threads.iter().map(|thread| thread.tid).collect();
             let mut new = proc::threads(pid)?;
-            new.retain(|tid| !known.contains(tid));
+            new.retain(|tid| !tracee.seized.contains(tid));
             if new.is_empty() {
                 break;
             }
@@ -81,66 +87,57 @@ impl Tracee {
                 tracee.seize_thread(tid)?;
             }
         }
+        if !tracee.seized.contains(&pid) {
+            return Err(FreezeError::Gone);
+        }
+        for at in 0..tracee.seized.len() {
+            let thread = tracee.look_at(tracee.seized[at])?;
+            tracee.threads.push(thread);
+        }
         tracee
             .threads
             .sort_by_key(|thread| (thread.tid != pid, thread.inner));
-        if tracee
-            .threads
-            .first()
-            .is_none_or(|thread| thread.tid != pid)
-        {
-            return Err(FreezeError::Gone);
-        }
-        for at in 0..tracee.threads.len() {
-            let thread = &tracee.threads[at];
-            let (tid, inner) = (thread.tid, thread.inner);
-            let Some(registers) = sys::registers(tid).doing(|| "read registers".into())? else {
-                return unsupported(format!("thread {inner} is not a 64-bit one"));
-            };
-            let mask = sys::signal_mask(tid).doing(|| "read the signal mask".into())?;
-            tracee.threads[at].registers = registers;
-            tracee.threads[at].signal_mask = mask;
+        // From here on threads may be made to do what they would not have done: none of that may
+        // go on without this process. Before, all may.
+        for thread in &tracee.threads {
+            let set = set_options(thread.tid, sys::OPTION_EXITKILL, |options| {
+                Request::SetOptions { options }
+            });
+            set.doing(|| format!("set options of tracing thread {}", thread.inner))?;
         }
         Ok(tracee)
     }
 
-    fn seize_thread(&mut self, tid: i32) -> Result<()> {
-        let options = sys::OPTION_SYSGOOD | sys::OPTION_EXITKILL;
-        // So that a filter does not see injected calls. Only root may.
-        let unfiltered = options | sys::OPTION_SUSPEND_SECCOMP;
-        let seized = sys::ptrace(
+    fn look_at(&self, tid: i32) -> Result<Thread> {
+        let status = proc::Status::read(self.pid, &format!("task/{tid}/status"))?;
+        let inner = status.innermost();
+        let Some(registers) = sys::registers(tid).doing(|| "read registers".into())? else {
+            return unsupported(format!("thread {inner} is not a 64-bit one"));
+        };
+        Ok(Thread {
             tid,
-            Request::Seize {
-                options: unfiltered,
-            },
-        )
-        .or_else(|_| sys::ptrace(tid, Request::Seize { options }));
-        match seized {
+            inner,
+            registers,
+            signal_mask: sys::signal_mask(tid).doing(|| "read the signal mask".into())?,
+        })
+    }
+
+    fn seize_thread(&mut self, tid: i32) -> Result<()> {
+        match set_options(tid, 0, |options| Request::Seize { options }) {
             Err(err) if err.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
             result => result.doing(|| format!("trace thread {tid}"))?,
         }
         // From here on it is ours to let go.
-        self.threads.push(Thread {
-            tid,
-            inner: 0,
-            registers: [0; sys::REGISTERS],
-            signal_mask: 0,
-        });
+        self.seized.push(tid);
         sys::ptrace(tid, Request::Interrupt).doing(|| format!("interrupt thread {tid}"))?;
         match self.stop(tid) {
-            Ok(()) => {}
             // A thread may end at any moment; the process does if it was the main one.
             Err(FreezeError::Gone) if tid != self.pid => {
-                self.threads.pop();
-                return Ok(());
+                self.seized.pop();
+                Ok(())
             }
-            Err(err) => return Err(err),
+            result => result,
         }
-        let status = proc::Status::read(self.pid, &format!("task/{tid}/status"))?;
-        if let Some(thread) = self.threads.last_mut() {
-            thread.inner = status.innermost();
-        }
-        Ok(())
     }
 
     /// Waits until an interrupted thread stands, delivering signals that come first.
@@ -150,6 +147,8 @@ impl Tracee {
             let signal = (status >> 8) & 0xff;
             match status >> 16 {
                 EVENT_STOP if signal == libc::SIGTRAP => return Ok(()),
+                // Of a call that was injected and did not get as far in time.
+                0 if signal == SYSCALL_STOP => return Ok(()),
                 EVENT_STOP => {
                     return unsupported(format!("it has been stopped by signal {signal}"));
                 }
@@ -304,18 +303,16 @@ impl Tracee {
 
     /// Puts memory and registers back to what they were.
     pub fn restore(&mut self) -> Result<()> {
-        if let Some(gadget) = self.gadget.take() {
-            let put_back = self.memory.write_all_at(&gadget.saved, gadget.scratch);
-            put_back.doing(|| "put memory back".into())?;
-        }
-        for thread in &self.threads {
-            let registers = Snapshot(thread.registers).to_continue();
-            let set = sys::set_registers(thread.tid, &registers);
-            set.doing(|| "put registers back".into())?;
-            let set = sys::set_signal_mask(thread.tid, thread.signal_mask);
-            set.doing(|| "put the signal mask back".into())?;
-        }
-        Ok(())
+        self.restore_memory()?;
+        self.threads.iter().try_for_each(Thread::restore)
+    }
+
+    fn restore_memory(&mut self) -> Result<()> {
+        let Some(gadget) = self.gadget.take() else {
+            return Ok(());
+        };
+        let put_back = self.memory.write_all_at(&gadget.saved, gadget.scratch);
+        put_back.doing(|| "put memory back".into())
     }
 
     /// Ends the process. Its threads stay zombies, and its pid namespace alive, until the tracer
@@ -330,22 +327,41 @@ impl Tracee {
         Ok(())
     }
 
-    /// Lets threads run on, and forgets those that have ended.
+    /// Lets threads run on as they were, and forgets those that have ended.
     fn release(&mut self) {
-        // Errors here mean that the process is ending.
-        let _ = self.restore();
         self.deadline = deadline(Duration::from_secs(1));
-        for thread in self.threads.iter().rev() {
-            let detach = Request::Detach { signal: 0 };
-            if sys::ptrace(thread.tid, detach).is_ok() {
-                continue;
+        // Errors here mean that a thread is ending, or will not stand (which is why stopping the
+        // process has failed): the others go on all the same.
+        let mut seized = mem::take(&mut self.seized);
+        seized.retain(|tid| self.stands(*tid));
+        let _ = self.restore_memory();
+        for tid in seized.into_iter().rev() {
+            if let Some(thread) = self.threads.iter().find(|thread| thread.tid == tid) {
+                let _ = thread.restore();
             }
-            // It does not stand still (only when stopping it failed), or it has ended.
-            let _ = sys::ptrace(thread.tid, Request::Interrupt);
-            if self.stop(thread.tid).is_ok() {
-                let _ = sys::ptrace(thread.tid, detach);
-            }
+            let _ = sys::ptrace(tid, Request::Detach { signal: 0 });
         }
+    }
+
+    /// Whether a thread stands, if need be after it has been asked to once more.
+    fn stands(&self, tid: i32) -> bool {
+        // This can be asked only of those that do.
+        if sys::signal_mask(tid).is_ok() {
+            return true;
+        }
+        let _ = sys::ptrace(tid, Request::Interrupt);
+        self.stop(tid).is_ok()
+    }
+}
+
+impl Thread {
+    /// Gives it back the registers with which it stopped.
+    fn restore(&self) -> Result<()> {
+        let registers = Snapshot(self.registers).to_continue();
+        let set = sys::set_registers(self.tid, &registers);
+        set.doing(|| "put registers back".into())?;
+        let set = sys::set_signal_mask(self.tid, self.signal_mask);
+        set.doing(|| "put the signal mask back".into())
     }
 }
 
@@ -355,6 +371,14 @@ impl Drop for Tracee {
             self.release();
         }
     }
+}
+
+/// Makes a request with options of tracing: `more`, and those that it always has.
+fn set_options(tid: i32, more: u64, request: impl Fn(u64) -> Request) -> io::Result<()> {
+    let options = sys::OPTION_SYSGOOD | more;
+    // So that a filter does not see injected calls. Only root may.
+    let unfiltered = options | sys::OPTION_SUSPEND_SECCOMP;
+    sys::ptrace(tid, request(unfiltered)).or_else(|_| sys::ptrace(tid, request(options)))
 }
 
 fn deadline(timeout: Duration) -> Instant {

@@ -60,11 +60,10 @@ fn a_process_that_dies_in_the_middle_is_reported() {
     let mut gone = 0;
     for round in 0..15 {
         let (program, _) = Program::python("x = bytearray(os.urandom(1 << 16)) * 200");
-        let pid = program.pid();
+        let pidfd = program.pidfd();
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_micros(1500 * round));
-            // SAFETY: takes numbers only; the process is this test's own and not waited for yet.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
         });
         let begun = Instant::now();
         let (frozen, _) = program.freeze_with(|_| ());

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use snapshot::{External, FreezeError, FreezeOptions, Frozen, Image};
 
 /// What every program begins and ends with. It says `ready`, then `tick` for ever.
@@ -29,6 +30,8 @@ while True:
 /// A running program, which is killed in the end.
 pub struct Program {
     child: Child,
+    /// Freezing may have waited for the child, so that its number may be another process's.
+    pidfd: OwnedFd,
     output: BufReader<ChildStdout>,
     externals: Vec<(External, u64)>,
     pub scratch: tempfile::TempDir,
@@ -59,6 +62,8 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .expect("python3 is needed");
+        let pid = Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
         let output = child.stdout.take().unwrap();
         let inode = |fd: std::os::fd::BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
         let error = child.stderr.as_ref().unwrap();
@@ -68,6 +73,7 @@ impl Program {
         ];
         Self {
             child,
+            pidfd,
             output: BufReader::new(output),
             externals,
             scratch,
@@ -85,7 +91,7 @@ impl Program {
         }
     }
 
-    fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         if line.is_empty() {
@@ -96,13 +102,23 @@ impl Program {
                 .unwrap()
                 .read_to_string(&mut error)
                 .unwrap();
-            panic!("the program has ended: {error}");
+            panic!("the program has ended ({:?}): {error}", self.ended());
         }
         line.trim_end().to_owned()
     }
 
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
+    }
+
+    pub fn pidfd(&self) -> OwnedFd {
+        self.pidfd.try_clone().unwrap()
+    }
+
+    /// Waits for its end, and how it ended unless that has been asked before.
+    fn ended(&self) -> Option<WaitIdStatus> {
+        let id = WaitId::PidFd(self.pidfd.as_fd());
+        rustix::process::waitid(id, WaitIdOptions::EXITED).unwrap_or(None)
     }
 
     /// Freezes it; `change` sets further options.
@@ -170,8 +186,8 @@ fn unread(output: &BufReader<ChildStdout>) -> u64 {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.ended();
     }
 }
 

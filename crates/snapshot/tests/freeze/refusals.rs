@@ -11,9 +11,9 @@ fn other_processes() {
     refused(
         "
 import subprocess
-child = subprocess.Popen(['sleep', '1000'], close_fds=True)
+with_us = lambda: libc.prctl(1, 9)
+child = subprocess.Popen(['sleep', '1000'], close_fds=True, preexec_fn=with_us)
 while open(f'/proc/{child.pid}/comm').read() != 'sleep\\n': pass
-import atexit; libc.prctl(1, 9)
 ",
         "(\"sleep\") runs beside the runtime",
     );
@@ -258,6 +258,43 @@ fn too_many_scratch_files() {
 }
 
 #[test]
+fn a_thread_that_cannot_be_stopped() {
+    // The kernel lets no thread go on, or stop, whose child has not begun its program; this one
+    // first waits for somebody who writes.
+    let (mut program, said) = Program::python(
+        "
+os.mkfifo(SCRATCH + '/fifo')
+actions = ctypes.create_string_buffer(256)
+check(libc.posix_spawn_file_actions_init(actions))
+check(libc.posix_spawn_file_actions_addopen(actions, 0, (SCRATCH + '/fifo').encode(), os.O_RDONLY, 0))
+argv = (ctypes.c_char_p * 2)(b'true', None)
+child = ctypes.c_int(0)
+def start():
+    check(libc.posix_spawnp(ctypes.byref(child), b'true', actions, None, argv, argv))
+    os.waitpid(child.value, 0)
+    say('started')
+for i in range(3): threading.Thread(target=lambda: time.sleep(1000), daemon=True).start()
+starter = threading.Thread(target=start)
+starter.start()
+children = lambda: open(f'/proc/self/task/{starter.native_id}/children').read()
+while not children(): pass
+say(children())
+",
+    );
+    let child: &[i32] = vec![said[0].trim().parse().unwrap()].leak();
+    let (frozen, _) = program.freeze_with(|options| {
+        options.beside = child;
+        options.timeout = std::time::Duration::from_millis(300);
+    });
+    let refused = frozen.map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("wait for thread"), "{refused}");
+    program.runs_on();
+    std::fs::write(program.scratch.path().join("fifo"), "").unwrap();
+    while program.line() != "started" {}
+    program.runs_on();
+}
+
+#[test]
 fn a_frozen_cgroup() {
     let Some(group) = cgroup() else {
         eprintln!("SKIPPED: no cgroup v2 to make a group in");
@@ -273,6 +310,30 @@ fn a_frozen_cgroup() {
     let (frozen, _) = program.freeze_with(|_| ());
     std::fs::write(group.join("cgroup.freeze"), "0").unwrap();
     program.must_be_refused(frozen, "is frozen");
+    // At any moment of being looked at.
+    let mut refused = 0;
+    for round in 0..20 {
+        let freezer = std::thread::spawn({
+            let group = group.clone();
+            move || {
+                std::thread::sleep(std::time::Duration::from_micros(100 * round));
+                std::fs::write(group.join("cgroup.freeze"), "1").unwrap();
+            }
+        });
+        let (frozen, _) = program.freeze_with(|options| {
+            options.keep = true;
+            options.timeout = std::time::Duration::from_millis(200);
+        });
+        freezer.join().unwrap();
+        std::fs::write(group.join("cgroup.freeze"), "0").unwrap();
+        if frozen.is_err() {
+            program.must_be_refused(frozen, "is frozen");
+            refused += 1;
+        } else {
+            program.runs_on();
+        }
+    }
+    assert!(refused > 0);
     drop(program);
     std::fs::remove_dir(&group).unwrap();
 }
