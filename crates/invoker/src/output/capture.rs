@@ -83,6 +83,8 @@ enum Decoder {
 /// Where events go.
 struct Sink {
     pending: Vec<(Timestamp, String)>,
+    /// Among them there is one that was printed.
+    printed: bool,
     tail: Option<Tail>,
     filter: LevelFilter,
     telemetry: Arc<Telemetry>,
@@ -108,6 +110,7 @@ impl Capture {
             tended: 0,
             sink: Sink {
                 pending: Vec::new(),
+                printed: false,
                 tail: None,
                 filter: LevelFilter::default(),
                 telemetry: Arc::clone(&telemetry),
@@ -214,6 +217,7 @@ impl Capture {
     pub fn flush(&self) {
         let mut state = self.lock();
         let events = std::mem::take(&mut state.sink.pending);
+        state.sink.printed = false;
         if events.is_empty() {
             return;
         }
@@ -226,6 +230,13 @@ impl Capture {
             events,
         });
         drop(state);
+    }
+
+    /// Passes all events on, unless there are none but the platform's.
+    pub fn flush_printed(&self) {
+        if self.lock().sink.printed {
+            self.flush();
+        }
     }
 
     async fn read_until_end(&self, index: usize, pipe: &pipe::Receiver) {
@@ -344,6 +355,7 @@ impl Sink {
         self.telemetry.line(category, time, &text);
         if category != Category::Function || self.filter.keeps(level, &text) {
             self.emit(time, text);
+            self.printed = true;
         }
     }
 

@@ -197,16 +197,20 @@ impl Snapshots {
             live,
         };
         let mut raised = Box::new(Raised::raise(invoker, source, false).await?);
-        if let Err(error) = raised.arrived(ARRIVAL).await {
-            raised.end(invoker, false);
-            return Err(error);
+        match self.ready_to_wake(invoker, &mut raised).await {
+            Ok(()) => Ok(Some(raised)),
+            Err(error) => {
+                raised.end(invoker, error.is_the_functions());
+                Err(error)
+            }
         }
+    }
+
+    async fn ready_to_wake(&self, invoker: &Invoker, raised: &mut Raised) -> Result<(), ThawError> {
+        raised.arrived(ARRIVAL).await?;
+        raised.run_hooks(invoker, self).await?;
         tokio::time::sleep(SETTLES).await;
-        if let Err(error) = raised.park() {
-            raised.end(invoker, false);
-            return Err(error);
-        }
-        Ok(Some(raised))
+        raised.park()
     }
 
     fn put(

@@ -1,8 +1,8 @@
 //! Bringing a runtime back from a snapshot.
 //!
 //! [`Raised::raise`] thaws it up to the request that it was waiting in when it was frozen;
-//! [`Raised::release`] lets it go on, through its hooks, until it asks for an event. An
-//! environment that is parked stands still between the two.
+//! [`Raised::release`] lets it go on, through its hooks, until it asks for an event. One that is
+//! parked stands still between the two, and its hooks have run ahead.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -38,13 +38,16 @@ pub(crate) struct Raised {
     lost_memory: Arc<AtomicBool>,
     turn: Option<Turn>,
     restored: oneshot::Receiver<RestoreOutcome>,
-    /// What came of it, if that was known before its release: an image that waits for an event is
-    /// ready by having arrived.
+    /// What came of it, if that was known before it was told to go on: an image that waits for an
+    /// event is ready by having arrived.
     early: Option<RestoreOutcome>,
     began: Instant,
     /// When its process was created, unless it stood still since.
     forked: Option<Instant>,
+    /// It has been told to go on.
     released: bool,
+    /// How its restore phase went, if that was over before anybody wanted it.
+    ahead: Option<Restored>,
     frozen: bool,
 }
 
@@ -212,6 +215,7 @@ impl Raised {
             began,
             forked: release.then_some(forked),
             released: release,
+            ahead: None,
             frozen: false,
         };
         if release {
@@ -234,7 +238,7 @@ impl Raised {
         &self.live
     }
 
-    /// Waits until it is as far as it gets before its release.
+    /// Waits until it is as far as it gets without being told to go on.
     pub async fn arrived(&mut self, limit: Duration) -> Result<(), ThawError> {
         let exchange = Arc::clone(&self.site.exchange);
         let waiting = tokio::time::timeout(limit, async {
@@ -284,12 +288,48 @@ impl Raised {
         self.site.exchange.is_closed()
     }
 
+    /// The hooks after the restore run now, so that nobody waits for them later: as in every
+    /// environment between two events, what they made may be old when the next one comes.
+    pub async fn run_hooks(
+        &mut self,
+        invoker: &Invoker,
+        snapshots: &Snapshots,
+    ) -> Result<(), ThawError> {
+        // Where there are none, the restore phase is as long as its wake.
+        if self.early.is_none() {
+            self.ahead = Some(self.restore(invoker, snapshots).await?);
+            self.site.capture.flush_printed();
+        }
+        Ok(())
+    }
+
     /// Lets the runtime go on, and waits until it asks for its first event.
     pub async fn release(
         mut self: Box<Self>,
-        invoker: &Arc<Invoker>,
+        invoker: &Invoker,
         snapshots: &Snapshots,
     ) -> Result<Unleased, ThawError> {
+        let restored = match self.ahead.take() {
+            Some(ahead) => Ok(ahead),
+            None => self.restore(invoker, snapshots).await,
+        };
+        match restored {
+            Ok(restored) => Ok(Unleased {
+                raised: self,
+                restored,
+            }),
+            Err(error) => {
+                self.end(invoker, true);
+                Err(error)
+            }
+        }
+    }
+
+    async fn restore(
+        &mut self,
+        invoker: &Invoker,
+        snapshots: &Snapshots,
+    ) -> Result<Restored, ThawError> {
         if !std::mem::replace(&mut self.released, true) {
             self.log_start(invoker);
             self.site.exchange.release();
@@ -309,11 +349,7 @@ impl Raised {
                 }
                 let duration = self.began.elapsed();
                 self.log(invoker, duration, &Status::Success);
-                return Ok(Unleased {
-                    raised: self,
-                    duration,
-                    hooks,
-                });
+                return Ok(Restored { duration, hooks });
             }
             Ok(Ok(RestoreOutcome::Failed(fault))) => {
                 // The runtime prints and exits after its report; what it prints belongs here.
@@ -334,11 +370,11 @@ impl Raised {
             };
             self.log(invoker, self.began.elapsed().min(limit), &status);
         }
-        self.end(invoker, true);
         Err(error)
     }
 
-    /// At its release, not before: of an environment that nobody has noticed nothing is logged.
+    /// When it is told to go on, not before: of an environment that nobody has noticed nothing is
+    /// logged, unless its hooks print something.
     fn log_start(&self, invoker: &Invoker) {
         let now = invoker.clock().now();
         let versions = Versions::of(
@@ -388,8 +424,7 @@ impl Raised {
 /// A restored runtime that lacks nothing but the memory promised to it.
 pub(crate) struct Unleased {
     raised: Box<Raised>,
-    duration: Duration,
-    hooks: Duration,
+    restored: Restored,
 }
 
 impl Unleased {
@@ -420,10 +455,7 @@ impl Unleased {
             capture: site.capture,
             entry: site.entry,
             init_duration: None,
-            restored: Some(Restored {
-                duration: self.duration,
-                hooks: self.hooks,
-            }),
+            restored: Some(self.restored),
             origin: Some(Origin {
                 live,
                 lost_memory,

@@ -214,6 +214,8 @@ async fn parked_runtime_of_either_kind_is_woken() -> Verdict {
             let answer = server.call(&function, "1").await?;
             let seen: Value = serde_json::from_str(&answer.payload)?;
             assert_eq!(seen["seen"], serde_json::json!([1]), "a new environment");
+            let hooks = if mode == "restore" { 1 } else { 0 };
+            assert_eq!(seen["restored"], hooks);
             born.push(seen["born"].to_string());
             while server.invoker.end_idle_environments("") == 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -223,6 +225,14 @@ async fn parked_runtime_of_either_kind_is_woken() -> Verdict {
                 let statuses = server.invoker.snapshots();
                 if statuses.iter().any(|status| status.parked > 0) {
                     parked += 1;
+                    // Its hooks have run, and what they printed is in its log before any event.
+                    let streams = server.streams();
+                    let waits = streams.iter().any(|stream| {
+                        let log = server.stream(stream);
+                        log.iter().any(|line| line == "after restore\n")
+                            && !log.iter().any(|line| line.starts_with("START "))
+                    });
+                    assert!(waits || mode == "next", "{:?}", server.log());
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
