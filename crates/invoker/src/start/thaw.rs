@@ -253,7 +253,9 @@ impl Raised {
         let Ok(outcome) = waiting.await else {
             return Err(ThawError::TimedOut);
         };
-        match outcome? {
+        // One that asks for an event has come to the end of its restore with that.
+        let outcome = outcome?.or_else(|| self.restored.try_recv().ok().map(Ok));
+        match outcome {
             Some(Ok(RestoreOutcome::Failed(fault))) => return Err(ThawError::Reported(fault)),
             Some(Ok(RestoreOutcome::Exited(exit))) => return Err(self.ended(exit)),
             Some(Ok(ready @ RestoreOutcome::Ready { .. })) => self.early = Some(ready),
