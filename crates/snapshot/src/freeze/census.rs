@@ -68,7 +68,8 @@ fn refuse_thread(pid: i32, tid: i32) -> Result<()> {
     for namespace in ["mnt", "net", "ipc", "uts", "user"] {
         let of = |who: i32| fs::read_link(format!("/proc/{pid}/task/{who}/ns/{namespace}")).ok();
         let (its, main) = (of(tid), of(pid));
-        if its.is_some() && its != main {
+        // A thread that is ending has none any more.
+        if its.is_some() && main.is_some() && its != main {
             return unsupported(format!(
                 "thread {} has its own {namespace} namespace",
                 name.trim()
@@ -96,7 +97,7 @@ fn refuse_others(pid: i32, status: &Status, beside: &[i32]) -> Result<()> {
     for (namespace, for_children) in [("pid", "pid_for_children"), ("time", "time_for_children")] {
         let link = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
         let (own, children) = (link(namespace), link(for_children));
-        if children.is_some() && own != children {
+        if own.is_some() && children.is_some() && own != children {
             return unsupported(format!(
                 "its children would get another {namespace} namespace"
             ));

@@ -56,6 +56,9 @@ struct Gadget {
     saved: Vec<u8>,
 }
 
+/// Waiting this long, it is time to look why; and the longest pause between two looks.
+const LONG: Duration = Duration::from_millis(5);
+
 /// Bytes that an injected call may use for its results.
 pub const SCRATCH: usize = 256;
 
@@ -180,9 +183,14 @@ impl Tracee {
                 let err = io::Error::from(io::ErrorKind::TimedOut);
                 return Err(err).doing(|| format!("wait for thread {tid}"));
             }
+            // Of a process that ends, the main thread's end is told last of all, those included
+            // that nobody waits for now.
+            if pause >= LONG && !self.ended && tid == self.pid && super::census::has_ended(tid) {
+                return Err(FreezeError::Gone);
+            }
             // Mostly it takes microseconds.
             std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(5));
+            pause = (pause * 2).min(LONG);
         }
     }
 
@@ -333,9 +341,11 @@ impl Tracee {
         // Errors here mean that a thread is ending, or will not stand (which is why stopping the
         // process has failed): the others go on all the same.
         let mut seized = mem::take(&mut self.seized);
+        // The end of a process is told by its main thread, and when the others have been seen to end.
+        seized.reverse();
         seized.retain(|tid| self.stands(*tid));
         let _ = self.restore_memory();
-        for tid in seized.into_iter().rev() {
+        for tid in seized {
             if let Some(thread) = self.threads.iter().find(|thread| thread.tid == tid) {
                 let _ = thread.restore();
             }

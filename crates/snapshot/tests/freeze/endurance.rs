@@ -59,7 +59,12 @@ signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 fn a_process_that_dies_in_the_middle_is_reported() {
     let mut gone = 0;
     for round in 0..15 {
-        let (program, _) = Program::python("x = bytearray(os.urandom(1 << 16)) * 200");
+        let (program, _) = Program::python(
+            "
+x = bytearray(os.urandom(1 << 16)) * 200
+for _ in range(3): threading.Thread(target=lambda: time.sleep(1000), daemon=True).start()
+",
+        );
         let pidfd = program.pidfd();
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_micros(1500 * round));
